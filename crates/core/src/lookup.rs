@@ -1,0 +1,1 @@
+//! What a DNS name means within the zone (DESIGN section 3), before anything is looked up.

@@ -1,0 +1,159 @@
+//! Jobs: the only way to start a task. Each has a name, an owner, and an end.
+//!
+//! A *job* runs as long as the program; if it ends before shutdown the program says so and stops. A *piece of work* (one
+//! connection, one request) may end whenever it likes; a panic in it is logged and counted, and ends nothing else.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, error, error_span};
+
+/// How long jobs may take to end after shutdown was asked for.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// A handle to the program's jobs. Clones are the same owner.
+#[derive(Debug, Clone, Default)]
+pub struct Jobs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    failure: watch::Sender<Option<Failure>>,
+    panics: AtomicU64,
+}
+
+/// A job that ended although the program was to go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("job `{job}` {how}")]
+pub struct Failure {
+    /// Its name.
+    pub job: &'static str,
+    /// What it did: `ended`, or `panicked: ...`.
+    pub how: String,
+}
+
+impl Jobs {
+    /// An owner with no jobs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a job. It is dropped at its next await when shutdown is asked for; if it ends before, the program stops.
+    pub fn start(&self, name: &'static str, job: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.inner.shutdown.clone();
+        self.start_graceful(name, async move {
+            tokio::select! {
+                () = job => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+
+    /// Starts a job that watches [`Jobs::shutdown_requested`] itself, to finish something first.
+    pub fn start_graceful(&self, name: &'static str, job: impl Future<Output = ()> + Send + 'static) {
+        let inner = self.inner.clone();
+        let supervised = async move {
+            let how = match AssertUnwindSafe(job).catch_unwind().await {
+                Ok(()) if inner.shutdown.is_cancelled() => return,
+                Ok(()) => "ended".to_owned(),
+                Err(panic) => format!("panicked: {}", panic_text(panic.as_ref())),
+            };
+            error!(job = name, "job `{name}` {how}: the program stops");
+            inner
+                .failure
+                .send_if_modified(|failure| failure.is_none() && failure.replace(Failure { job: name, how }).is_none());
+            inner.shutdown.cancel();
+        };
+        self.spawn(supervised.instrument(error_span!("job", name)));
+    }
+
+    /// Starts a piece of work. The caller bounds how many there are at once.
+    pub fn start_work(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let inner = self.inner.clone();
+        let shutdown = inner.shutdown.clone();
+        self.spawn(async move {
+            let caught = AssertUnwindSafe(work).catch_unwind();
+            tokio::select! {
+                result = caught => if let Err(panic) = result {
+                    inner.panics.fetch_add(1, Ordering::Relaxed);
+                    error!(work = name, "`{name}` panicked: {}", panic_text(panic.as_ref()));
+                },
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where tasks are started")]
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.inner.tasks.track_future(future));
+    }
+
+    /// How many pieces of work panicked.
+    pub fn panics(&self) -> u64 {
+        self.inner.panics.load(Ordering::Relaxed)
+    }
+
+    /// Asks every job to end.
+    pub fn shut_down(&self) {
+        self.inner.shutdown.cancel();
+    }
+
+    /// Waits until shutdown is asked for. Cancel-safe.
+    pub async fn shutdown_requested(&self) {
+        self.inner.shutdown.cancelled().await;
+    }
+
+    /// Waits for shutdown, then for the jobs, at most five seconds.
+    ///
+    /// # Errors
+    /// The first job that ended although it should not have.
+    pub async fn finished(&self) -> Result<(), Failure> {
+        self.inner.shutdown.cancelled().await;
+        self.inner.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.inner.tasks.wait()).await.is_err() {
+            error!("some jobs did not end within {} s of shutdown", SHUTDOWN_GRACE.as_secs());
+        }
+        self.inner.failure.borrow().clone().map_or(Ok(()), Err)
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_ends_stops_the_program_and_is_named() {
+        let jobs = Jobs::new();
+        jobs.start("waits", std::future::pending());
+        jobs.start("ends", async {});
+        let failure = jobs.finished().await.unwrap_err();
+        assert_eq!((failure.job, failure.how.as_str()), ("ends", "ended"));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_ends_nothing_else() {
+        let jobs = Jobs::new();
+        jobs.start("waits", std::future::pending());
+        jobs.start_work("panics", async { panic!("as the test wants") });
+        while jobs.panics() == 0 {
+            tokio::task::yield_now().await;
+        }
+        jobs.shut_down();
+        assert_eq!(jobs.finished().await, Ok(()));
+    }
+}

@@ -1,0 +1,3 @@
+//! The sidecar program.
+
+fn main() {}
