@@ -6,4 +6,10 @@
 //!                                              └──> links   (containers connect)
 //! ```
 
+mod connection;
 pub mod follow;
+pub mod identity;
+mod register;
+pub mod registration;
+pub mod snapshot;
+pub mod subscription;

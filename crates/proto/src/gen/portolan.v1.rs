@@ -1009,3 +1009,12 @@ pub mod registry_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Snapshot {
+    #[prost(message, optional, tag = "1")]
+    pub directory: ::core::option::Option<Directory>,
+    #[prost(message, repeated, tag = "2")]
+    pub sets: ::prost::alloc::vec::Vec<ServiceSet>,
+    #[prost(uint64, tag = "3")]
+    pub saved_at_ms: u64,
+}

@@ -54,6 +54,9 @@ impl Outbox {
         if view.readiness == Readiness::Loading {
             return Vec::new();
         }
+        if self.sent.as_ref().is_some_and(|sent| sent.readiness != view.readiness) {
+            self.resend();
+        }
         let mut messages = self.directory(view, epoch);
         for key in &self.followed {
             let service = view.service(key).cloned().unwrap_or_else(|| absent(key, view.index));
@@ -80,7 +83,7 @@ impl Outbox {
 
     fn directory(&self, view: &View, epoch: &str) -> Vec<Kind> {
         let is_confirmed = view.readiness == Readiness::Current;
-        let sent = self.sent.as_ref().filter(|sent| sent.readiness == view.readiness);
+        let sent = self.sent.as_ref();
         let mut directory = wire::Directory {
             is_complete: sent.is_none(),
             index: view.index,
