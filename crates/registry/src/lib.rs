@@ -2,5 +2,8 @@
 
 pub mod catalog;
 pub mod clock;
+pub mod deadlines;
 mod grpc;
+pub mod intake;
+pub mod presence;
 pub mod store;
