@@ -7,3 +7,5 @@ mod grpc;
 pub mod intake;
 pub mod presence;
 pub mod store;
+#[cfg(test)]
+mod testing;
