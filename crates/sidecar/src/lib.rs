@@ -9,6 +9,7 @@
 mod connection;
 pub mod follow;
 pub mod identity;
+mod overlay;
 mod register;
 pub mod registration;
 pub mod snapshot;
