@@ -8,6 +8,9 @@ use crate::wire::WireName;
 /// The negative TTL, and the SOA's: a name that appears is seen a second later by every resolver (RFC 2308 section 5).
 pub const NEGATIVE_TTL_SECONDS: u32 = 1;
 
+/// Keeps every negative answer, with its SOA, within 512 octets.
+const NAME_SERVER_CHARACTERS_MAX: usize = 100;
+
 /// How long an answer may be kept, in seconds. At most 60 by construction: what moves within milliseconds must not be
 /// remembered for hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +60,7 @@ pub struct Authority {
 
 /// Why the name server's name cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("name server `{0}` is not a DNS name")]
+#[error("name server `{0}` is not a DNS name of at most 100 characters")]
 pub struct NameServerError(String);
 
 impl Authority {
@@ -65,12 +68,13 @@ impl Authority {
     /// always resolves.
     ///
     /// # Errors
-    /// When `name_server` is no DNS name.
+    /// When `name_server` is no DNS name, or over 100 characters.
     pub fn new(zone: Zone, ttl: Ttl, name_server: &str) -> Result<Authority, NameServerError> {
         let shown = || NameServerError(portolan_core::refusal::shown(name_server, 120));
         let zone_name = WireName::parse(&zone.to_string()).expect("a zone is a DNS name by construction");
         let mailbox = WireName::parse(&format!("hostmaster.{zone}")).expect("a zone leaves room for a label");
-        let name_server = WireName::parse(name_server).ok_or_else(shown)?;
+        let is_short = name_server.len() <= NAME_SERVER_CHARACTERS_MAX;
+        let name_server = WireName::parse(name_server).filter(|_| is_short).ok_or_else(shown)?;
         Ok(Authority { zone, ttl, zone_name, name_server, mailbox })
     }
 }

@@ -12,8 +12,8 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
 pub use decode::{Decoded, decode};
-pub use encode::encode;
 pub(crate) use encode::WireName;
+pub use encode::encode;
 
 /// The size that we announce, and the most that we send over UDP (DNS flag day 2020): it fits every path unfragmented.
 pub const UDP_PAYLOAD: u16 = 1232;

@@ -53,20 +53,19 @@ impl WireName {
 pub fn encode(request: &Request, reply: &Reply, authority: &Authority, octets_max: usize, out: &mut Vec<u8>) {
     out.clear();
     let opt = opt_record(request, reply);
-    let mut writer = Writer { out, end: octets_max - opt.len(), targets: Vec::new() };
+    let mut writer = Writer { out, end: octets_max - opt.len(), zone_at: None, targets: Vec::new() };
     writer.out.extend_from_slice(&[0; HEADER_OCTETS]);
     let mut counts = [0u16; 4];
     if let Some(question) = &request.question {
-        writer.question(question);
+        writer.question(question, authority);
         counts[0] = 1;
     }
     let written = reply.answers.iter().take_while(|answer| writer.answer(answer, reply, authority)).count();
     counts[1] = u16::try_from(written).expect("65,535 octets hold fewer records");
     let is_cut = written < reply.answers.len();
     if !is_cut {
-        // An SOA always fits: the question, a zone of at most 100 octets and the name server's name are under 900 in
-        // the worst case, and a name server that long is left out rather than the bit set for nothing.
-        counts[2] = u16::from(reply.has_soa && writer.soa(request.question.as_ref(), reply, authority));
+        // It always fits: a question of 271 octets at most, a name server's name of 100, no more than 130 besides.
+        counts[2] = u16::from(reply.has_soa && writer.soa(reply, authority));
         counts[3] = writer.additional(authority);
     }
     if !opt.is_empty() {
@@ -115,17 +114,22 @@ struct Writer<'o> {
     out: &'o mut Vec<u8>,
     /// How long the message may become before the OPT record.
     end: usize,
+    /// Where the zone's name stands, at the end of the question's.
+    zone_at: Option<u16>,
     /// The SRV targets written, and where.
     targets: Vec<(IpAddr, usize)>,
 }
 
 impl Writer<'_> {
-    fn question(&mut self, question: &Question) {
+    fn question(&mut self, question: &Question, authority: &Authority) {
         for label in question.name.iter() {
             self.out.push(label.len() as u8);
             self.out.extend_from_slice(label);
         }
         self.out.push(0);
+        let zone = &authority.zone_name.0;
+        let start = self.out.len().saturating_sub(zone.len()).max(HEADER_OCTETS);
+        self.zone_at = self.out[start..].eq_ignore_ascii_case(zone).then_some(start as u16);
         self.u16(u16::from(question.record_type));
         self.u16(u16::from(question.class));
     }
@@ -157,7 +161,7 @@ impl Writer<'_> {
                 }
                 Answer::Pointer(name) => w.text_name(name),
                 Answer::Soa => w.soa_data(reply, authority),
-                Answer::NameServer => w.out.extend_from_slice(&authority.name_server.0),
+                Answer::NameServer => w.name(&authority.name_server, authority),
                 Answer::Minimal => w.out.extend_from_slice(b"\x07RFC8482\x00"),
             });
         });
@@ -165,26 +169,18 @@ impl Writer<'_> {
         fits
     }
 
-    /// The zone's SOA as a record of the authority section; its owner is a tail of the question's name, if that is so.
-    fn soa(&mut self, question: Option<&Question>, reply: &Reply, authority: &Authority) -> bool {
-        let zone = &authority.zone_name.0;
-        let name_end = HEADER_OCTETS + question.map_or(0, |q| q.name.iter().map(|l| l.len() + 1).sum::<usize>() + 1);
-        let start = name_end.saturating_sub(zone.len()).max(HEADER_OCTETS);
-        let is_tail = self.out.get(start..name_end).is_some_and(|tail| tail.eq_ignore_ascii_case(zone));
+    /// The zone's SOA as a record of the authority section.
+    fn soa(&mut self, reply: &Reply, authority: &Authority) -> bool {
         self.record(|w| {
-            if is_tail {
-                w.u16(0xc000 | start as u16);
-            } else {
-                w.out.extend_from_slice(zone);
-            }
+            w.name(&authority.zone_name, authority);
             w.head(TYPE_SOA, NEGATIVE_TTL_SECONDS);
             w.data(|w| w.soa_data(reply, authority));
         })
     }
 
     fn soa_data(&mut self, reply: &Reply, authority: &Authority) {
-        self.out.extend_from_slice(&authority.name_server.0);
-        self.out.extend_from_slice(&authority.mailbox.0);
+        self.name(&authority.name_server, authority);
+        self.name(&authority.mailbox, authority);
         for number in [reply.serial].into_iter().chain(SOA_TIMERS).chain([NEGATIVE_TTL_SECONDS]) {
             self.out.extend_from_slice(&number.to_be_bytes());
         }
@@ -260,6 +256,20 @@ impl Writer<'_> {
         self.out.extend_from_slice(label.as_bytes());
         self.out.extend_from_slice(b"\x04addr");
         self.out.extend_from_slice(&authority.zone_name.0);
+    }
+
+    /// A name, with a pointer to the question's zone where it ends in the zone.
+    fn name(&mut self, name: &WireName, authority: &Authority) {
+        let mut rest = name.0.as_slice();
+        while rest[0] > 0 {
+            if let Some(zone_at) = self.zone_at.filter(|_| rest == authority.zone_name.0) {
+                return self.u16(0xc000 | zone_at);
+            }
+            let (label, below) = rest.split_at(usize::from(rest[0]) + 1);
+            self.out.extend_from_slice(label);
+            rest = below;
+        }
+        self.out.push(0);
     }
 
     /// A full name that was made of valid labels.
