@@ -13,4 +13,5 @@ mod overlay;
 mod register;
 pub mod registration;
 pub mod snapshot;
+pub mod standby;
 pub mod subscription;
