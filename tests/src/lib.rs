@@ -22,4 +22,5 @@ pub mod namespace;
 pub mod parts;
 pub mod programs;
 pub mod report;
+pub mod synthetic;
 pub mod wait;

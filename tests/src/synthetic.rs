@@ -85,7 +85,9 @@ impl SyntheticNode {
     }
 
     async fn next(&mut self) -> Result<register_response::Kind> {
-        let message = tokio::time::timeout(Duration::from_secs(10), self.down.message()).await.context("the registry is silent")??;
+        let message = tokio::time::timeout(Duration::from_secs(10), self.down.message())
+            .await
+            .context("the registry is silent")??;
         message.and_then(|message| message.kind).context("the registry ended the stream")
     }
 }

@@ -33,7 +33,10 @@ pub fn overlay(view: &View, local: Local<'_>) -> View {
     let mut out = view.clone();
     for service in view.services.values() {
         if let Some(endpoints) = corrected(service, local.node, &words) {
-            out.insert_service(Arc::new(Service { endpoints: EndpointSet::Known(endpoints), ..Service::clone(service) }));
+            out.insert_service(Arc::new(Service {
+                endpoints: EndpointSet::Known(endpoints),
+                ..Service::clone(service)
+            }));
         }
     }
     if view.readiness != Readiness::Current {
@@ -79,7 +82,9 @@ fn add_unreported(view: &mut View, local: Local<'_>, words: HashMap<EndpointKey,
     let mut added: BTreeMap<ServiceKey, Vec<Endpoint>> = BTreeMap::new();
     for (key, (container, port)) in words {
         let state = rules::state_of(container, port);
-        let Some(service) = naming::service_of(container, port, None).filter(|_| state != State::Gone) else { continue };
+        let Some(service) = naming::service_of(container, port, None).filter(|_| state != State::Gone) else {
+            continue;
+        };
         added.entry(service).or_default().push(endpoint(key, state, (container, port), local.az));
     }
     for (key, endpoints) in added {
@@ -104,7 +109,12 @@ fn key_of(node: &NodeKey, container: &ContainerReport, port: &PortReport) -> End
     }
 }
 
-fn endpoint(key: EndpointKey, state: State, (container, port): (&ContainerReport, &PortReport), az: Option<&str>) -> Endpoint {
+fn endpoint(
+    key: EndpointKey,
+    state: State,
+    (container, port): (&ContainerReport, &PortReport),
+    az: Option<&str>,
+) -> Endpoint {
     Endpoint {
         key,
         state,

@@ -39,7 +39,10 @@ async fn main() -> Result<()> {
     for round in 0..rounds {
         for (which, (server, port)) in [(&portolan, PORTOLAN_PORT), (&nsd, NSD_PORT)].into_iter().enumerate() {
             let figure = load(server, port, &questions)?;
-            println!("round {round} {:9} {:6.2} us/question {:8.0} questions/s", server.name, figure.cpu_us, figure.rate);
+            println!(
+                "round {round} {:9} {:6.2} us/question {:8.0} questions/s",
+                server.name, figure.cpu_us, figure.rate
+            );
             figures[which].push(figure.cpu_us);
         }
     }
@@ -89,7 +92,10 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 fn pin(pid: u32, cpu: u32) -> Result<()> {
-    let status = Command::new("taskset").args(["-a", "-cp", &cpu.to_string(), &pid.to_string()]).stdout(Stdio::null()).status()?;
+    let status = Command::new("taskset")
+        .args(["-a", "-cp", &cpu.to_string(), &pid.to_string()])
+        .stdout(Stdio::null())
+        .status()?;
     ensure!(status.success(), "taskset failed");
     Ok(())
 }
@@ -125,7 +131,8 @@ async fn register() -> Result<Vec<SyntheticNode>> {
 }
 
 fn nsd_command(folder: &Path) -> Result<Command> {
-    let mut zone = "$ORIGIN ecs.internal.\n$TTL 1\n@ SOA ns hostmaster 1 3600 600 86400 1\n@ NS ns\nns A 10.0.0.1\n".to_owned();
+    let mut zone =
+        "$ORIGIN ecs.internal.\n$TTL 1\n@ SOA ns hostmaster 1 3600 600 86400 1\n@ NS ns\nns A 10.0.0.1\n".to_owned();
     for n in 1..=NODES {
         zone += &format!("ip-10-0-0-{n}.addr A 10.0.0.{n}\n");
     }
