@@ -132,7 +132,7 @@ impl Server {
         let request = match decode(packet.octets, packet.transport) {
             Decoded::Ask(request) => request,
             Decoded::Refuse(request, code) => {
-                self.write(&request, &Reply::bare(code), out);
+                self.write(&request, Reply::bare(code), out);
                 return Step::Send;
             }
             Decoded::Drop => {
@@ -142,7 +142,7 @@ impl Server {
         };
         let wait = match self.outcome(&request, packet.peer) {
             Outcome::Reply(reply) => {
-                self.write(&request, &reply, out);
+                self.write(&request, reply, out);
                 return Step::Send;
             }
             Outcome::Follow(key) => Wait::Follow(key),
@@ -165,13 +165,13 @@ impl Server {
                 None => Reply::bare(ResponseCode::Refused).because(NO_UPSTREAM),
             },
         };
-        self.write(&request, &reply, out);
+        self.write(&request, reply, out);
     }
 
     /// Refuses a question because too many others wait.
     pub fn overloaded(&self, pending: &Pending, out: &mut Vec<u8>) {
         let reply = Reply::bare(ResponseCode::ServFail).because(OVERLOADED);
-        self.write(&pending.request, &reply, out);
+        self.write(&pending.request, reply, out);
     }
 
     async fn followed(&self, request: &Request, peer: IpAddr, key: &ServiceKey) -> Reply {
@@ -220,8 +220,9 @@ impl Server {
         }
     }
 
-    fn write(&self, request: &Request, reply: &Reply, out: &mut Vec<u8>) {
-        encode(request, reply, &self.authority, out);
+    fn write(&self, request: &Request, reply: Reply, out: &mut Vec<u8>) {
+        let reply = Reply { is_recursion_available: self.forwarder().is_some(), ..reply };
+        encode(request, &reply, &self.authority, out);
         self.metrics.answered(request.transport, reply.code);
     }
 }

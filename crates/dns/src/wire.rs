@@ -123,7 +123,7 @@ pub struct Reply {
     pub code: ResponseCode,
     /// AA.
     pub is_authoritative: bool,
-    /// RA.
+    /// RA: whether this server forwards. Set by the server, for all replies.
     pub is_recursion_available: bool,
     /// The answers, best first.
     pub answers: Vec<Answer>,

@@ -106,5 +106,10 @@ fn answers_as_the_golden_file_says() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(GOLDEN, &actual).unwrap();
     }
-    assert_eq!(actual, golden);
+    let differing = actual.lines().zip(golden.lines()).position(|(actual, expected)| actual != expected);
+    let shown = |text: &str, at: usize| text.lines().skip(at.saturating_sub(2)).take(5).collect::<Vec<_>>().join("\n");
+    if let Some(at) = differing {
+        panic!("line {}:\n{}\nexpected:\n{}", at + 1, shown(&actual, at), shown(&golden, at));
+    }
+    assert_eq!(actual.len(), golden.len(), "one ends before the other");
 }
