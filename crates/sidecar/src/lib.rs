@@ -7,3 +7,5 @@
 //! ```
 
 pub mod follow;
+pub mod links;
+pub mod netlink;
