@@ -9,6 +9,8 @@
 mod connection;
 pub mod follow;
 pub mod identity;
+pub mod links;
+pub mod netlink;
 mod overlay;
 mod register;
 pub mod registration;
