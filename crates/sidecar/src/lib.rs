@@ -6,4 +6,8 @@
 //!                                              └──> links   (containers connect)
 //! ```
 
+pub mod docker;
 pub mod follow;
+pub mod health;
+pub mod inspect;
+pub mod registration;
