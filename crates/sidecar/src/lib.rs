@@ -6,6 +6,7 @@
 //!                                              └──> links   (containers connect)
 //! ```
 
+<<<<<<< HEAD
 mod connection;
 pub mod follow;
 pub mod identity;
@@ -17,3 +18,10 @@ pub mod registration;
 pub mod snapshot;
 pub mod standby;
 pub mod subscription;
+=======
+pub mod docker;
+pub mod follow;
+pub mod health;
+pub mod inspect;
+pub mod registration;
+>>>>>>> docker
