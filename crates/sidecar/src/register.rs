@@ -111,14 +111,18 @@ impl Registrar {
                 message = next(&mut down) => {
                     silent_at = Instant::now() + SILENCE_MAX;
                     match message.and_then(|message| self.take(message)) {
-                        Ok(Taken::Welcome) => self.report(),
-                        Ok(Taken::Nothing) => continue,
+                        Ok(Taken::Welcome) if self.local.peek().is_complete => self.report(),
+                        Ok(Taken::Welcome | Taken::Nothing) => continue,
                         Err(error) => return error,
                     }
                 }
                 is_open = self.local.changed(), if is_welcome => {
                     if !is_open {
                         return RegisterError::Ended;
+                    }
+                    // Before every container was seen once, a report would take away what it lacks.
+                    if !self.local.peek().is_complete {
+                        continue;
                     }
                     self.report()
                 }
