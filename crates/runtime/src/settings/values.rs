@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use toml::Value;
 
-use super::{Kind, Origin, Setting, SettingsError, parse_duration};
+use super::{Kind, Origin, Refused, Setting, SettingsError, parse_duration};
 
 /// A value that somebody gave.
 #[derive(Debug)]
@@ -94,13 +94,13 @@ impl Given<'_> {
     pub(super) fn refused(&self, why: &str) -> SettingsError {
         // Serde's reasons may quote the value.
         let why = if matches!(self.setting.kind, Kind::Secret(_)) { "it cannot be read" } else { why };
-        SettingsError::Refused {
+        SettingsError::Refused(Box::new(Refused {
             key: self.setting.key.to_owned(),
             value: self.shown(),
             origin: self.origin.clone(),
             why: why.to_owned(),
             accepts: self.setting.kind.accepts(),
-        }
+        }))
     }
 }
 
