@@ -161,22 +161,27 @@ pub enum SettingsError {
         nearest: String,
     },
     /// A value is not accepted.
-    #[error("setting `{key}`: `{value}` from {origin} is not accepted ({why}): give {accepts}")]
-    Refused {
-        /// Which setting.
-        key: String,
-        /// As it was given, or `(hidden)`.
-        value: String,
-        /// Where it came from.
-        origin: Origin,
-        /// What is wrong with it.
-        why: String,
-        /// What would be right.
-        accepts: String,
-    },
+    #[error(transparent)]
+    Refused(Box<Refused>),
     /// The program's struct does not fit its own list of settings.
     #[error("the program's settings do not fit their own list: {0}")]
     List(String),
+}
+
+/// A value that is not accepted.
+#[derive(Debug, thiserror::Error)]
+#[error("setting `{key}`: `{value}` from {origin} is not accepted ({why}): give {accepts}")]
+pub struct Refused {
+    /// Which setting.
+    pub key: String,
+    /// As it was given, or `(hidden)`.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What is wrong with it.
+    pub why: String,
+    /// What would be right.
+    pub accepts: String,
 }
 
 /// Settings that were read.

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use toml::Value;
 
-use super::{Kind, Origin, Setting, SettingsError, parse_duration};
+use super::{Kind, Origin, Refused, Setting, SettingsError, parse_duration};
 
 /// A value that somebody gave.
 #[derive(Debug)]
@@ -60,14 +60,14 @@ impl Given<'_> {
     /// The value as the setting's kind has it.
     pub(super) fn checked(&self) -> Result<Value, SettingsError> {
         let value = match &self.text {
-            Text::Plain(text) => self.from_text(text),
-            Text::Typed(value) => self.from_typed(value),
+            Text::Plain(text) => self.parsed(text),
+            Text::Typed(value) => self.accepted(value),
             Text::Unreadable => Err("not UTF-8"),
         };
         value.map_err(|why| self.refused(why))
     }
 
-    fn from_text(&self, text: &str) -> Result<Value, &'static str> {
+    fn parsed(&self, text: &str) -> Result<Value, &'static str> {
         let value = Value::String(text.to_owned());
         match self.setting.kind {
             Kind::Text(_) | Kind::Secret(_) => Ok(value),
@@ -79,7 +79,7 @@ impl Given<'_> {
         }
     }
 
-    fn from_typed(&self, value: &Value) -> Result<Value, &'static str> {
+    fn accepted(&self, value: &Value) -> Result<Value, &'static str> {
         match (self.setting.kind, value) {
             (Kind::Number, Value::Integer(_)) | (Kind::Switch, Value::Boolean(_)) => Ok(value.clone()),
             (Kind::List(_), Value::Array(items)) if items.iter().all(Value::is_str) => Ok(value.clone()),
@@ -94,13 +94,13 @@ impl Given<'_> {
     pub(super) fn refused(&self, why: &str) -> SettingsError {
         // Serde's reasons may quote the value.
         let why = if matches!(self.setting.kind, Kind::Secret(_)) { "it cannot be read" } else { why };
-        SettingsError::Refused {
+        SettingsError::Refused(Box::new(Refused {
             key: self.setting.key.to_owned(),
             value: self.shown(),
             origin: self.origin.clone(),
             why: why.to_owned(),
             accepts: self.setting.kind.accepts(),
-        }
+        }))
     }
 }
 
