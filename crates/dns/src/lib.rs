@@ -10,9 +10,11 @@
 //! - [`authority`]: the settings of the zone.
 //! - [`wire`]: messages.
 //! - [`answer`]: the one function that decides what a name answers.
+//! - [`resolution`]: that function's answers as one value for people.
 //!
 //! This crate never talks to a registry or to Docker: whoever follows services and knows containers is handed in.
 
 pub mod answer;
 pub mod authority;
+pub mod resolution;
 pub mod wire;
