@@ -14,6 +14,7 @@
 //! - [`listen`]: binds UDP and TCP, and serves both.
 //! - [`forward`]: everything outside the zone, on a node.
 //! - [`metrics`]: counts of questions by outcome.
+//! - [`resolution`]: that function's answers as one value for people.
 //!
 //! This crate never talks to a registry or to Docker: whoever follows services and knows containers is handed in.
 
@@ -25,4 +26,5 @@ pub mod metrics;
 pub mod server;
 mod tcp;
 mod udp;
+pub mod resolution;
 pub mod wire;

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use portolan_core::lookup::{Zone, address_label};
@@ -34,8 +35,10 @@ use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
 use crate::subscription::{Subscriber, Subscription};
-use crate::{connection, snapshot};
+use crate::{connection, inspect, snapshot};
 
+/// How long `inspect` waits for Docker.
+const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
 /// Where a registry's gRPC is when no setting says.
 const REGISTRY: &str = "http://127.0.0.1:8502";
 
@@ -90,6 +93,26 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     jobs.start("overlay", lay_over(told.clone(), local, identity.clone(), answers_to, follows));
     jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told));
     jobs.start("connection", connection::run(registries, identity, registrar, subscriber));
+    Ok(())
+}
+
+/// Prints what this node would register, as soon as every container was seen once.
+///
+/// # Errors
+/// When the settings cannot be meant, or Docker does not answer for ten seconds.
+#[expect(clippy::print_stdout, reason = "printing is what it is for")]
+pub async fn inspect(jobs: &Jobs, settings: &Settings, format: inspect::Format) -> anyhow::Result<()> {
+    let identity = identity(settings)?;
+    let docker = DockerSettings {
+        socket: settings.docker.socket.clone(),
+        node: identity.node,
+        addresses: identity.addresses,
+    };
+    let mut local = docker::start(jobs, docker, &mut prometheus_client::registry::Registry::default());
+    let seen = tokio::time::timeout(INSPECT_PATIENCE, local.wait_for(|state| state.is_complete)).await;
+    print!("{}", inspect::render(&local.load(), format));
+    jobs.shut_down();
+    seen.ok().context("Docker did not show its containers within ten seconds")?;
     Ok(())
 }
 

@@ -45,9 +45,9 @@ fn command() -> Command {
 async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let matched = matches.subcommand().map_or(matches, |(_, inner)| inner);
     let all = settings::merged(&[SETTINGS, logging::SETTINGS]);
-    let loaded: Loaded<WithLogging> = settings::load(&all, matched, std::env::vars_os())?;
-    let WithLogging { settings, logging } = loaded.settings;
-    logging::start(&logging)?;
+    let loaded: Loaded<Settings> = settings::load(&all, matched, std::env::vars_os())?;
+    let settings = loaded.settings;
+    logging::start(&settings.log)?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if matches.get_flag("cleanup") {
         return links::cleanup().context("remove our routes and rules");

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use portolan_runtime::logging::LogSettings;
 use portolan_runtime::settings::{Kind, Setting};
 use serde::Deserialize;
 
@@ -39,8 +40,9 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// The settings as read.
+///
+/// Keys of others pass: `portolan dev` reads the settings of two programs from one file, and the list refuses unknown keys.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `zone`.
     pub zone: String,
@@ -66,6 +68,8 @@ pub struct Settings {
     pub upstreams: Option<Vec<SocketAddr>>,
     /// `link.*`.
     pub link: Link,
+    /// `log.*`.
+    pub log: LogSettings,
 }
 
 /// `docker.*`.
