@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::follow::Follows;
 use crate::identity::Identity;
-use crate::links::{LinkStatus, Links};
+use crate::links::{LinkStatus, Links, PortStatus};
 use crate::register::Progress;
 use crate::registration::{DockerStatus, LocalState};
 
@@ -152,7 +152,7 @@ async fn links(State(admin): State<Arc<Admin>>) -> Json<Vec<Link>> {
 
 fn link(status: LinkStatus) -> Link {
     let endpoints = status.ports.iter().filter_map(|port| port.endpoints.as_ref()).map(Vec::len).max();
-    let port = |port: crate::links::PortStatus| LinkPort {
+    let port = |port: PortStatus| LinkPort {
         port: port.port,
         container_port: port.container_port,
         protocol: "tcp",

@@ -17,11 +17,11 @@ use portolan_dns::forward::{ForwardMetrics, Forwarder, resolv_conf};
 use portolan_dns::listen::Listeners;
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Clients, NodeRole, Role, Server};
-use portolan_runtime::jobs::Jobs;
-use portolan_runtime::published::{Publisher, Reader, published};
 use portolan_runtime::http::{self, require_loopback};
+use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
 use portolan_runtime::metrics;
+use portolan_runtime::published::{Publisher, Reader, published};
 use tonic::transport::Uri;
 use tracing::{error, info};
 
@@ -103,11 +103,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
 #[expect(clippy::print_stdout, reason = "printing is what it is for")]
 pub async fn inspect(jobs: &Jobs, settings: &Settings, format: inspect::Format) -> anyhow::Result<()> {
     let identity = identity(settings)?;
-    let docker = DockerSettings {
-        socket: settings.docker.socket.clone(),
-        node: identity.node,
-        addresses: identity.addresses,
-    };
+    let docker =
+        DockerSettings { socket: settings.docker.socket.clone(), node: identity.node, addresses: identity.addresses };
     let mut local = docker::start(jobs, docker, &mut prometheus_client::registry::Registry::default());
     let seen = tokio::time::timeout(INSPECT_PATIENCE, local.wait_for(|state| state.is_complete)).await;
     print!("{}", inspect::render(&local.load(), format));
@@ -132,7 +129,9 @@ pub fn identity(settings: &Settings) -> anyhow::Result<Identity> {
 
 fn registries(settings: &Settings) -> anyhow::Result<Vec<Uri>> {
     let told = if settings.registry.is_empty() { vec![REGISTRY.to_owned()] } else { settings.registry.clone() };
-    let read = |text: &String| text.parse().with_context(|| format!("setting `registry`: `{text}` is not http://ADDRESS:PORT"));
+    let read = |text: &String| {
+        text.parse().with_context(|| format!("setting `registry`: `{text}` is not http://ADDRESS:PORT"))
+    };
     told.iter().map(read).collect()
 }
 

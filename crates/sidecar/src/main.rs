@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
 }
 
 fn command() -> Command {
-    let all = settings::merged(&[SETTINGS, logging::SETTINGS]);
+    let all = settings::merged(&[SETTINGS, &logging::SETTINGS]);
     let output = Arg::new("output").short('o').value_parser(["text", "json"]).default_value("text");
     let inspect = Command::new("inspect")
         .about("Prints what this node would register, and what it refuses and why")
@@ -38,13 +38,18 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .args(settings::flags(&all).into_iter().map(|flag| flag.global(true)))
-        .arg(Arg::new("cleanup").long("cleanup").action(ArgAction::SetTrue).help("Removes every route and rule of ours, and ends"))
+        .arg(
+            Arg::new("cleanup")
+                .long("cleanup")
+                .action(ArgAction::SetTrue)
+                .help("Removes every route and rule of ours, and ends"),
+        )
         .subcommand(inspect)
 }
 
 async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let matched = matches.subcommand().map_or(matches, |(_, inner)| inner);
-    let all = settings::merged(&[SETTINGS, logging::SETTINGS]);
+    let all = settings::merged(&[SETTINGS, &logging::SETTINGS]);
     let loaded: Loaded<Settings> = settings::load(&all, matched, std::env::vars_os())?;
     let settings = loaded.settings;
     logging::start(&settings.log)?;
@@ -65,5 +70,5 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new("portolan-sidecar", env!("CARGO_PKG_VERSION")));
     metrics.register_jobs(&jobs);
     app::start(&jobs, settings, metrics).await?;
-    jobs.run_until_stopped().await
+    Ok(jobs.run_until_stopped().await?)
 }

@@ -46,17 +46,17 @@ pub(crate) enum RegisterError {
 
 /// How far the registration is, for status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Whether a registry has welcomed this node and still speaks.
-    pub is_connected: bool,
+    pub(crate) is_connected: bool,
     /// The session it gave.
-    pub session: u64,
+    pub(crate) session: u64,
     /// The generation sent last.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// The generation that is durable.
-    pub acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// The registry's reason, when it refused this node.
-    pub refused: Option<String>,
+    pub(crate) refused: Option<String>,
 }
 
 /// Registers over any number of connections.

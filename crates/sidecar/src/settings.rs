@@ -19,24 +19,29 @@ const fn list(key: &'static str, accepts: &'static str, help: &'static str) -> S
 /// Every setting of the sidecar.
 pub const SETTINGS: &[Setting] = &[
     text("zone", "ecs.internal", "a DNS zone", "The zone that names are in."),
-    text("cluster", "", "a name or an ARN", "This node's cluster: what ECS labels do not say of a container; else `local`."),
+    text(
+        "cluster",
+        "",
+        "a name or an ARN",
+        "This node's cluster: what ECS labels do not say of a container; else `local`.",
+    ),
     text("node", "", "a name", "This node's name; else a hash of its machine id."),
     list("address", "an IP address", "Addresses of this node that others can reach; else that of the default route."),
     text("az", "", "a name, such as eu-west-1a", "This node's availability zone: endpoints there are preferred."),
     list("registry", "http://ADDRESS:PORT", "Registries, tried in turn; else http://127.0.0.1:8502."),
     text("data_dir", "/var/lib/portolan", "a folder", "Where the last view is kept."),
     text("docker.socket", "/var/run/docker.sock", "a path", "Docker's socket."),
-    text("sidecar.dns", "169.254.53.53:53", "an IPv4 address and port", "Where containers ask. The same on every node."),
+    text(
+        "sidecar.dns",
+        "169.254.53.53:53",
+        "an IPv4 address and port",
+        "Where containers ask. The same on every node.",
+    ),
     text("sidecar.admin", "127.0.0.1:8510", "a loopback address and port", "Status and metrics over HTTP."),
     text("sidecar.relay_port", "8509", "a port", "The relay's port, on the address of `sidecar.dns`."),
     list("upstreams", "ADDRESS:PORT", "Resolvers for names outside the zone; else those of /etc/resolv.conf."),
     text("link.range", "198.18.0.0/16", "an IPv4 network", "The virtual addresses. Portolan's alone on this node."),
-    Setting {
-        key: "link.plane",
-        kind: Kind::Choice(&["proxy"]),
-        default: "proxy",
-        help: "How links are carried.",
-    },
+    Setting { key: "link.plane", kind: Kind::Choice(&["proxy"]), default: "proxy", help: "How links are carried." },
 ];
 
 /// The settings as read.
