@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::wire::{Extended, Request};
 use cache::{Cache, Found};
-use exchange::Budget;
+use exchange::{Budget, Unanswered};
 use packet::{Asked, Stored};
 
 /// After that long without an upstream answer a stale one is given (RFC 8767 section 5, client response timer).
@@ -160,14 +160,15 @@ impl Forwarder {
         state.flights.insert(asked.clone(), receiver.clone());
         let (forwarder, asked) = (self.clone(), asked.clone());
         self.jobs.start_work("dns forward", async move {
-            let stored = forwarder.fly(&asked).await;
-            forwarder.land(&asked, stored.clone());
+            let result = forwarder.fly(&asked).await;
+            let stored = result.as_ref().ok().cloned();
+            forwarder.land(&asked, result);
             sender.send_replace(stored);
         });
         Some(receiver)
     }
 
-    async fn fly(&self, asked: &Asked) -> Option<Arc<Stored>> {
+    async fn fly(&self, asked: &Asked) -> Result<Arc<Stored>, Unanswered> {
         let may_send = || {
             let granted = self.state().budget.take(Instant::now());
             self.metrics.sent.inc_by(u64::from(granted));
@@ -176,16 +177,17 @@ impl Forwarder {
         exchange::ask(&self.upstreams, asked, may_send).await.map(Arc::new)
     }
 
-    fn land(&self, asked: &Asked, stored: Option<Arc<Stored>>) {
+    fn land(&self, asked: &Asked, result: Result<Arc<Stored>, Unanswered>) {
         let mut state = self.state();
         let now = Instant::now();
         state.flights.remove(asked);
-        match stored {
-            Some(stored) => {
+        match result {
+            Ok(stored) => {
                 state.failures.remove(asked);
                 state.cache.insert(asked.clone(), stored);
             }
-            None => {
+            Err(Unanswered::OverBudget) => {}
+            Err(Unanswered::Failed) => {
                 if state.failures.len() >= FAILURES_MAX {
                     state.failures.retain(|_, until| now < *until);
                 }
