@@ -48,13 +48,14 @@ type Flight = watch::Receiver<Option<Arc<Stored>>>;
 /// Asks the upstream resolvers.
 pub struct Forwarder {
     jobs: Jobs,
-    upstreams: Arc<[SocketAddr]>,
+    own: Vec<IpAddr>,
     state: Mutex<State>,
     metrics: ForwardMetrics,
 }
 
 #[derive(Default)]
 struct State {
+    upstreams: Arc<[SocketAddr]>,
     cache: Cache,
     flights: HashMap<Asked, Flight>,
     failures: HashMap<Asked, Instant>,
@@ -93,8 +94,17 @@ enum Verdict {
 impl Forwarder {
     /// Asks `upstreams` in that order, leaving out those at an address of `own`.
     pub fn new(jobs: Jobs, upstreams: &[SocketAddr], own: &[IpAddr], metrics: ForwardMetrics) -> Arc<Forwarder> {
-        let upstreams = upstreams.iter().copied().filter(|upstream| !own.contains(&upstream.ip())).collect();
-        Arc::new(Forwarder { jobs, upstreams, state: Mutex::default(), metrics })
+        let forwarder = Forwarder { jobs, own: own.to_vec(), state: Mutex::default(), metrics };
+        forwarder.set_upstreams(upstreams);
+        Arc::new(forwarder)
+    }
+
+    /// Asks these from now on: the host's resolvers changed. What is known stays known, failures are forgotten.
+    pub fn set_upstreams(&self, upstreams: &[SocketAddr]) {
+        let upstreams = upstreams.iter().copied().filter(|upstream| !self.own.contains(&upstream.ip())).collect();
+        let mut state = self.state();
+        state.upstreams = upstreams;
+        state.failures.clear();
     }
 
     /// Writes the reply to `request` into `out` and returns its code. Takes at most six seconds.
@@ -105,7 +115,7 @@ impl Forwarder {
         if matches!(question.record_type, RecordType::AXFR | RecordType::IXFR) {
             return packet::refuse(request, ResponseCode::Refused, Some(NO_TRANSFER), out);
         }
-        if self.upstreams.is_empty() {
+        if self.state().upstreams.is_empty() {
             return packet::refuse(request, ResponseCode::Refused, Some(NO_UPSTREAM), out);
         }
         match self.resolve(&Asked::new(question, request)).await {
@@ -174,7 +184,8 @@ impl Forwarder {
             self.metrics.sent.inc_by(u64::from(granted));
             granted
         };
-        exchange::ask(&self.upstreams, asked, may_send).await.map(Arc::new)
+        let upstreams = self.state().upstreams.clone();
+        exchange::ask(&upstreams, asked, may_send).await.map(Arc::new)
     }
 
     fn land(&self, asked: &Asked, result: Result<Arc<Stored>, Unanswered>) {

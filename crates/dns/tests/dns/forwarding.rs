@@ -181,6 +181,19 @@ async fn the_next_upstream_is_asked_when_one_fails_or_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn new_upstreams_are_asked_at_once() {
+    let outside = Jobs::new();
+    let silent = Upstream::start(&outside, |_, _| None).await;
+    let good = Upstream::start(&outside, |_, asked| Some(answered(asked, 60))).await;
+    let forwarder = Forwarder::new(outside.clone(), &[silent.address], &[], ForwardMetrics::default());
+    let server = node(|_| Some(forwarder.clone())).await;
+    let asked = query("example.com.", "A");
+    assert_eq!(by_udp(&server, &asked).await.metadata.response_code, ResponseCode::ServFail);
+    forwarder.set_upstreams(&[good.address]);
+    assert_eq!(by_udp(&server, &asked).await.metadata.response_code, ResponseCode::NoError);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_the_answer_is_ignored() {
     let outside = Jobs::new();
     let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
