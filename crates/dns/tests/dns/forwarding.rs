@@ -25,9 +25,8 @@ struct Upstream {
 
 impl Upstream {
     async fn start(jobs: &Jobs, handler: impl Fn(usize, Message) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (udp, tcp) = bound().await;
         let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).await.unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let handler: Arc<Handler> = Arc::new(handler);
         let (by_tcp, counted) = (handler.clone(), asked.clone());
@@ -54,6 +53,16 @@ impl Upstream {
 
     fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// Both on one port: one that is free for UDP may be taken for TCP.
+async fn bound() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
     }
 }
 
