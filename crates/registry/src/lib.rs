@@ -1,1 +1,3 @@
-//! To come.
+//! The registry: sources are heard, the store keeps, the catalog decides, surfaces answer.
+
+mod grpc;

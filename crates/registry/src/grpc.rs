@@ -1,0 +1,2 @@
+//! The gRPC surface: Register hears sidecars, Subscribe tells them.
+mod outbox;
