@@ -8,12 +8,11 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use futures_util::future::try_join;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -39,13 +38,8 @@ enum Moved {
 
 /// Relays until both sides closed, or one failed; then both are reset.
 pub(super) async fn relay(mut client: TcpStream, mut server: TcpStream, open: &Open) -> Outcome {
-    let both = {
-        let (from_client, to_client) = client.split();
-        let (from_server, to_server) = server.split();
-        try_join(one_way(from_client, to_server, open), one_way(from_server, to_client, open)).await
-    };
-    match both {
-        Ok(((), ())) => Outcome::closed,
+    match both_ways(&mut client, &mut server, open).await {
+        Ok(()) => Outcome::closed,
         Err(_reset) => {
             reset(&client);
             reset(&server);
@@ -54,7 +48,35 @@ pub(super) async fn relay(mut client: TcpStream, mut server: TcpStream, open: &O
     }
 }
 
-async fn one_way(mut from: ReadHalf<'_>, to: WriteHalf<'_>, open: &Open) -> io::Result<()> {
+async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, open: &Open) -> io::Result<()> {
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    let mut up = pin!(one_way(from_client, to_server, open));
+    let mut down = pin!(one_way(from_server, to_client, open));
+    // Neither way loses anything when it is polled by another branch.
+    tokio::select! {
+        closed = &mut up => last_way(down, closed?).await,
+        closed = &mut down => last_way(up, closed?).await,
+    }
+}
+
+/// The way that is still open. A side that sends no more may still fail, and nothing else would tell.
+async fn last_way<'a>(
+    way: Pin<&mut impl Future<Output = io::Result<ReadHalf<'a>>>>,
+    closed: ReadHalf<'_>,
+) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        ended = way => ended.map(drop),
+        failed = closed.ready(Interest::ERROR) => {
+            failed?;
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+    }
+}
+
+/// Moves what `from` sends until it ends, and gives it back.
+async fn one_way<'a>(mut from: ReadHalf<'a>, to: WriteHalf<'_>, open: &Open) -> io::Result<ReadHalf<'a>> {
     loop {
         match poll_fn(|cx| poll_move(cx, &mut from, &to)).await? {
             Moved::End => break,
@@ -68,7 +90,7 @@ async fn one_way(mut from: ReadHalf<'_>, to: WriteHalf<'_>, open: &Open) -> io::
     // The other way stays open: this is how `shutdown(SHUT_WR)` passes through.
     match SockRef::from(to.as_ref()).shutdown(Shutdown::Write) {
         Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => Ok(from),
     }
 }
 
@@ -86,11 +108,7 @@ fn poll_move(cx: &mut Context<'_>, from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) 
             Err(error) => return Poll::Ready(Err(error)),
         };
         let rest = &bytes[written..];
-        Poll::Ready(Ok(if rest.is_empty() {
-            Moved::Bytes(bytes.len())
-        } else {
-            Moved::Held(bytes.len(), rest.into())
-        }))
+        Poll::Ready(Ok(if rest.is_empty() { Moved::Bytes(bytes.len()) } else { Moved::Held(bytes.len(), rest.into()) }))
     })
 }
 

@@ -7,10 +7,12 @@
 //!     to the range, any other, new         -> ICMP port unreachable (prerouting only)
 //! chain link-prerouting, link-output       nat, priority -110, ahead of Docker's -100
 //!     TCP, in set links                    -> the relay
+//!     UDP to the range                     -> port 0 of the relay's address (output only)
 //! ```
 //!
 //! Only first packets are refused, so that a link that goes away leaves its open connections alone. In `output` nothing but
-//! TCP is refused: a rejected datagram would fail there as "operation not permitted"; it meets `prerouting` on `lo` instead.
+//! TCP is refused so: a rejected datagram would fail there as "operation not permitted". It is sent to port 0, on which
+//! nothing can listen, and the sender gets the "connection refused" that it knows how to handle.
 //! Refusing happens before routing and before Docker, so no listener of this host can answer on the range.
 
 use std::collections::HashSet;
@@ -86,10 +88,11 @@ enum Act {
     Reset,
     Unreachable,
     Link,
+    NoPort,
 }
 
 /// The rules in their order.
-const RULES: [(&str, Act); 7] = [
+const RULES: [(&str, Act); 8] = [
     ("refuse-prerouting", Act::Pass),
     ("refuse-prerouting", Act::Reset),
     ("refuse-prerouting", Act::Unreachable),
@@ -97,6 +100,7 @@ const RULES: [(&str, Act); 7] = [
     ("refuse-output", Act::Reset),
     ("link-prerouting", Act::Link),
     ("link-output", Act::Link),
+    ("link-output", Act::NoPort),
 ];
 
 /// A connection to the kernel's nf_tables.
@@ -177,33 +181,41 @@ impl Table {
     fn has_chains(&mut self) -> Result<bool, NetlinkError> {
         let mut found = 0;
         let mut strangers = 0;
-        self.list(kind::LIST_CHAINS, |body| body.text(1, NAME), |body| {
-            if text(body, 1) != Some(NAME) {
-                return;
-            }
-            let hook = attribute(body, 4).unwrap_or_default();
-            let hook_number = attribute(hook, 1).and_then(number);
-            let priority = attribute(hook, 2).and_then(number).map(|value| value as i32);
-            let is_ours = CHAINS.iter().any(|(name, kind, wanted_hook, wanted_priority)| {
-                text(body, 3) == Some(name)
-                    && text(body, 7) == Some(kind)
-                    && hook_number == Some(*wanted_hook)
-                    && priority == Some(*wanted_priority)
-            });
-            if is_ours { found += 1 } else { strangers += 1 }
-        })?;
+        self.list(
+            kind::LIST_CHAINS,
+            |body| body.text(1, NAME),
+            |body| {
+                if text(body, 1) != Some(NAME) {
+                    return;
+                }
+                let hook = attribute(body, 4).unwrap_or_default();
+                let hook_number = attribute(hook, 1).and_then(number);
+                let priority = attribute(hook, 2).and_then(number).map(|value| value as i32);
+                let is_ours = CHAINS.iter().any(|(name, kind, wanted_hook, wanted_priority)| {
+                    text(body, 3) == Some(name)
+                        && text(body, 7) == Some(kind)
+                        && hook_number == Some(*wanted_hook)
+                        && priority == Some(*wanted_priority)
+                });
+                if is_ours { found += 1 } else { strangers += 1 }
+            },
+        )?;
         Ok(found == CHAINS.len() && strangers == 0)
     }
 
     /// The kernel may write expressions otherwise than we did; what it keeps untouched is the comment.
     fn has_rules(&mut self, rules: Rules) -> Result<bool, NetlinkError> {
         let mut found = Vec::with_capacity(RULES.len());
-        self.list(kind::LIST_RULES, |body| body.text(1, NAME), |body| {
-            if text(body, 1) == Some(NAME) {
-                let chain = text(body, 2).unwrap_or_default().to_owned();
-                found.push((chain, attribute(body, 7).unwrap_or_default().to_vec()));
-            }
-        })?;
+        self.list(
+            kind::LIST_RULES,
+            |body| body.text(1, NAME),
+            |body| {
+                if text(body, 1) == Some(NAME) {
+                    let chain = text(body, 2).unwrap_or_default().to_owned();
+                    found.push((chain, attribute(body, 7).unwrap_or_default().to_vec()));
+                }
+            },
+        )?;
         let wanted = RULES.map(|(chain, act)| (chain.to_owned(), comment(act, rules)));
         Ok(CHAINS.iter().all(|(name, ..)| {
             let of_chain = |(chain, _): &&(String, Vec<u8>)| chain == name;
@@ -316,6 +328,11 @@ fn write_expressions(rule: &mut Expressions<'_, '_>, act: Act, rules: Rules) {
             rule.is_element_of(SET);
             rule.redirect(rules.relay);
         }
+        Act::NoPort => {
+            rule.is_to(rules.range);
+            rule.is_udp();
+            rule.redirect(SocketAddrV4::new(*rules.relay.ip(), 0));
+        }
     }
 }
 
@@ -326,6 +343,7 @@ fn comment(act: Act, rules: Rules) -> Vec<u8> {
         Act::Pass => format!("portolan: a link in {range}"),
         Act::Reset => format!("portolan: no link in {range}"),
         Act::Unreachable => format!("portolan: not TCP to {range}"),
+        Act::NoPort => format!("portolan: UDP to {range} is refused"),
         Act::Link => format!("portolan: to the relay at {relay}"),
     }
     .into_bytes();
