@@ -37,12 +37,12 @@ enum Moved {
 }
 
 /// Relays until both sides closed, or one failed; then both are reset.
-pub(super) async fn relay(mut client: TcpStream, mut server: TcpStream, open: &Open) -> Outcome {
-    match both_ways(&mut client, &mut server, open).await {
+pub(super) async fn relay(client: &mut TcpStream, server: &mut TcpStream, open: &Open) -> Outcome {
+    match both_ways(client, server, open).await {
         Ok(()) => Outcome::closed,
         Err(_reset) => {
-            reset(&client);
-            reset(&server);
+            reset(client);
+            reset(server);
             Outcome::reset
         }
     }

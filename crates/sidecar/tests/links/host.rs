@@ -112,6 +112,22 @@ impl Host {
         })
     }
 
+    /// A server that reads what first comes, answers a byte and keeps all connections, on one thread.
+    pub(crate) fn hold(&self, place: Place, address: SocketAddrV4) -> SocketAddrV4 {
+        let listener = self.at(place, move || TcpListener::bind(address).unwrap());
+        let SocketAddr::V4(bound) = listener.local_addr().unwrap() else { unreachable!("bound to IPv4") };
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                if matches!(stream.read(&mut [0; 8192]), Ok(1..)) {
+                    stream.write_all(b"!").ok();
+                    held.push(stream);
+                }
+            }
+        });
+        bound
+    }
+
     pub(crate) fn serve(
         &self,
         place: Place,

@@ -38,13 +38,23 @@ impl Rig {
     }
 
     pub(crate) fn start_with(host: &Host, services: Vec<Service>, limits: LinkLimits) -> Rig {
+        let namespace = host.of(Place::Host);
+        Rig::start_where(services, limits, move || enter(&namespace))
+    }
+
+    /// In the namespace of this process.
+    pub(crate) fn start_here(services: Vec<Service>) -> Rig {
+        Rig::start_where(services, LinkLimits::default(), || {})
+    }
+
+    fn start_where(services: Vec<Service>, limits: LinkLimits, prepare: impl FnOnce() + Send + 'static) -> Rig {
         let (publisher, view) = published(view(services));
         let (follows, followed) = follows();
         let (ready, started) = mpsc::channel();
         let jobs = Jobs::new();
-        let (namespace, owner) = (host.of(Place::Host), jobs.clone());
+        let owner = jobs.clone();
         let thread = std::thread::spawn(move || {
-            enter(&namespace);
+            prepare();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let mut registry = Registry::default();
