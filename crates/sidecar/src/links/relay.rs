@@ -22,7 +22,8 @@ use super::LinkSettings;
 use super::choice::{Failures, Target, order};
 use super::connect::{self, Patience, configure};
 use super::counters::{Counters, Open, Outcome};
-use super::pump;
+use super::pipes::Pipes;
+use super::pump::{self, Meters};
 use super::table::{Link, Table, Targets, targets};
 use crate::follow::Follows;
 
@@ -61,6 +62,7 @@ pub(super) struct Relay {
     table: Reader<Table>,
     counters: Arc<Counters>,
     failures: Failures,
+    pipes: Pipes,
     room: Arc<Semaphore>,
 }
 
@@ -78,6 +80,7 @@ impl Relay {
             table,
             counters,
             failures: Failures::default(),
+            pipes: Pipes::default(),
             room: Arc::new(Semaphore::new(room)),
         }
     }
@@ -132,7 +135,10 @@ impl Relay {
         let connected = Box::pin(self.connect(&link, &open)).await;
         drop(link);
         let outcome = match connected {
-            Ok(mut server) => pump::relay(&mut client, &mut server, &open).await,
+            Ok(mut server) => {
+                let meters = Meters { open: &open, pipes: &self.pipes };
+                pump::relay(&mut client, &mut server, meters).await
+            }
             Err(why) => {
                 reset(&client);
                 why
