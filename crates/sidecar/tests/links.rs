@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use host::{BRIDGE, Host, OTHER, Place, eventually};
 use portolan_core::endpoint::State;
+use portolan_core::name::Label;
 use portolan_core::view::EndpointSet;
 use portolan_sidecar::links::LinkLimits;
 use rig::{RELAY, Rig, STRANGER, VIP, service, vip, web};
@@ -84,6 +85,47 @@ fn the_last_endpoint_goes_and_comes_back() {
         rig.publish(vec![web(&[(backend, State::Usable)])]);
         eventually("answered", || host.fetch(Place::Container, vip(80)).0.is_ok_and(|answer| answer == "other"));
     }
+}
+
+#[test]
+fn a_change_among_thousands_of_links_takes_effect_at_once() {
+    let Some(host) = Host::new() else { return };
+    let backend = host.server(Place::Other, any(OTHER), "other");
+    let many = |web_is: State| {
+        let strangers = (0..5000u32).map(|index| {
+            let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 1, 0)) + index);
+            let name = Label::sanitise(&format!("s{index}")).unwrap();
+            let mut service = service(("other", address), EndpointSet::Unfollowed);
+            service.key.service = name;
+            service
+        });
+        strangers.chain([web(&[(backend, web_is)])]).collect::<Vec<_>>()
+    };
+    let rig = Rig::start(&host, many(State::Gone));
+    assert!(host.shell("nft list set ip portolan links").contains("198.18.20.0 . 80"));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..5 {
+        for (state, answers) in [(State::Usable, true), (State::Gone, false)] {
+            rig.publish(many(state));
+            let took = eventually("in effect", || host.fetch(Place::Host, vip(80)).0.is_ok() == answers);
+            slowest = slowest.max(took);
+        }
+    }
+    println!("slowest change among 5,000 links: {slowest:?}");
+    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+}
+
+#[test]
+fn dead_peers_are_noticed_by_keepalive() {
+    let Some(host) = Host::new() else { return };
+    let backend = host.hold(Place::Other, any(OTHER));
+    let _rig = Rig::start(&host, vec![web(&[(backend, State::Usable)])]);
+    let mut stream = host.at(Place::Container, || TcpStream::connect(vip(80)).unwrap());
+    stream.write_all(b"x").unwrap();
+    read_byte(&mut stream).unwrap();
+    eventually("both sockets of the relay have a keepalive timer", || {
+        host.shell("ss -tnoH state established").matches("timer:(keepalive,").count() == 2
+    });
 }
 
 #[test]

@@ -20,10 +20,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use rustix::io::Errno;
 
 use super::NetlinkError;
 use super::expression::Expressions;
-use super::message::{Attributes, Message, Writer, attribute, attributes, flag, number};
+use super::message::{Attributes, Message, Writer, attribute, attributes, flag, messages, number};
 use super::socket::Connection;
 
 const NAME: &str = "portolan";
@@ -57,6 +58,8 @@ mod kind {
     pub(super) const NEW_ELEMENTS: u16 = 12;
     pub(super) const LIST_ELEMENTS: u16 = 13;
     pub(super) const DELETE_ELEMENTS: u16 = 14;
+    pub(super) const NEW_GENERATION: u16 = 15;
+    pub(super) const READ_GENERATION: u16 = 16;
     pub(super) const BATCH_BEGIN: u16 = 0x10;
     pub(super) const BATCH_END: u16 = 0x11;
 }
@@ -123,7 +126,7 @@ impl Table {
     /// # Errors
     /// Without the right, or when the kernel refuses; nothing was changed then.
     pub fn replace(&mut self, rules: Rules, links: &HashSet<LinkAddress>) -> Result<(), NetlinkError> {
-        self.batch(|writer| {
+        let replaced = self.batch(|writer| {
             // Deleting what may not be there would fail: make it first.
             write(writer, kind::NEW_TABLE, flag::CREATE, |body| body.text(1, NAME));
             write(writer, kind::DELETE_TABLE, 0, |body| body.text(1, NAME));
@@ -143,6 +146,13 @@ impl Table {
             for rule in RULES {
                 write_rule(writer, rule, rules);
             }
+        });
+        // All that it names it makes: what is absent then is a part of the kernel.
+        replaced.map_err(|error| match error {
+            NetlinkError::Refused { action, source } if Errno::from_io_error(&source) == Some(Errno::NOENT) => {
+                NetlinkError::Unsupported { action, source }
+            }
+            other => other,
         })
     }
 
@@ -168,6 +178,19 @@ impl Table {
     pub fn remove(&mut self) -> Result<(), NetlinkError> {
         let removed = self.batch(|writer| write(writer, kind::DELETE_TABLE, 0, |body| body.text(1, NAME)));
         removed.or_else(|error| if error.is_absent() { Ok(()) } else { Err(error) })
+    }
+
+    /// The number of the newest change to any rules of this network namespace: while it stands, nothing changed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn generation(&mut self) -> Result<u32, NetlinkError> {
+        let mut writer = Writer::default();
+        write(&mut writer, kind::READ_GENERATION, flag::REQUEST, |_| {});
+        let answer = self.connection.ask(&writer, ACTION_READ)?;
+        let mut found = messages(&answer).filter(|m| m.kind == (SUBSYSTEM << 8) | kind::NEW_GENERATION);
+        let body = found.next().map(|message| message.body.get(4..).unwrap_or_default());
+        body.and_then(|body| attribute(body, 1)).and_then(number).ok_or(NetlinkError::Malformed { action: ACTION_READ })
     }
 
     /// Whether the kernel holds exactly this.
@@ -274,9 +297,10 @@ impl Table {
     }
 }
 
-/// Writes a message about our table. Each asks to be acknowledged: the last one's word counts for the batch.
+/// Writes a message about our table. Each that changes something asks to be acknowledged: the last one's word counts for
+/// the batch.
 fn write(writer: &mut Writer, kind: u16, flags: u16, body: impl FnOnce(&mut Attributes<'_>)) {
-    let acknowledge = if flags == flag::DUMP { 0 } else { flag::ACK };
+    let acknowledge = if matches!(flags, flag::DUMP | flag::REQUEST) { 0 } else { flag::ACK };
     writer.message((SUBSYSTEM << 8) | kind, flags | acknowledge, |message| {
         message.fixed(&[FAMILY_IPV4, 0, 0, 0]);
         body(message);
