@@ -23,4 +23,5 @@ pub mod parts;
 pub mod programs;
 pub mod report;
 pub mod synthetic;
+pub mod tidy;
 pub mod wait;
