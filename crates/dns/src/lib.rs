@@ -14,6 +14,7 @@
 //! - [`listen`]: binds UDP and TCP, and serves both.
 //! - [`forward`]: everything outside the zone, on a node.
 //! - [`metrics`]: counts of questions by outcome.
+//! - [`resolution`]: that function's answers as one value for people.
 //!
 //! This crate never talks to a registry or to Docker: whoever follows services and knows containers is handed in.
 
@@ -22,6 +23,7 @@ pub mod authority;
 pub mod forward;
 pub mod listen;
 pub mod metrics;
+pub mod resolution;
 pub mod server;
 mod tcp;
 mod udp;

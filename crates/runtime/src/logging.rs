@@ -99,6 +99,12 @@ pub fn announce(listener: &str, addr: SocketAddr) {
     info!(%listener, %addr, "listening for {listener} on {addr}");
 }
 
+/// Says on standard error why a program ends: one line, the causes joined. For `main`, whether or not logging works.
+#[expect(clippy::print_stderr, reason = "the last word of a program goes to the person who started it")]
+pub fn say_failure(program: &str, error: &anyhow::Error) {
+    eprintln!("{program}: {error:#}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

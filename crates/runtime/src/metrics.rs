@@ -38,9 +38,9 @@ impl Metrics {
     }
 
     /// Adds series; their names get `portolan_` before them. Made at start, each name once.
-    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+    pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        add(registry.sub_registry_with_prefix("portolan"));
+        add(registry.sub_registry_with_prefix("portolan"))
     }
 
     /// Adds the count of panics in pieces of work.

@@ -32,7 +32,7 @@ mod pump;
 mod relay;
 mod table;
 
-pub use counters::LinkStatus;
+pub use counters::{LinkStatus, PortStatus};
 
 /// What links need to know.
 #[derive(Debug, Clone)]
@@ -99,7 +99,9 @@ pub enum LinkError {
         source: std::io::Error,
     },
     /// The relay's address lies in the link range.
-    #[error("the relay's address {address} lies in the link range {range}; set `sidecar.dns` or `link.range` otherwise")]
+    #[error(
+        "the relay's address {address} lies in the link range {range}; set `sidecar.dns` or `link.range` otherwise"
+    )]
     Overlap {
         /// The relay's address.
         address: SocketAddrV4,
@@ -144,8 +146,8 @@ pub fn start(
     let refused = |source| LinkError::Netlink { range, source };
     let routes = Routes { dns: *settings.relay.ip(), range: Some(range) };
     routes.assert().map_err(refused)?;
-    let listener = relay::listen(settings.relay)
-        .map_err(|source| LinkError::Listen { address: settings.relay, source })?;
+    let listener =
+        relay::listen(settings.relay).map_err(|source| LinkError::Listen { address: settings.relay, source })?;
     let relay_address = listener.address;
     let rules = Rules { range, relay: relay_address };
     let first = table::Table::default().next(&view.peek(), &settings);

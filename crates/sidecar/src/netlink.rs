@@ -33,7 +33,9 @@ pub enum NetlinkError {
         action: &'static str,
     },
     /// The kernel has no such feature.
-    #[error("{action}: the kernel has no nf_tables with nat (Linux 5.9 or later, modules nf_tables, nft_nat, nft_reject)")]
+    #[error(
+        "{action}: the kernel has no nf_tables with nat (Linux 5.9 or later, modules nf_tables, nft_nat, nft_reject)"
+    )]
     Unsupported {
         /// What was tried.
         action: &'static str,

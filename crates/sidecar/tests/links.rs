@@ -74,7 +74,9 @@ fn the_last_endpoint_goes_and_comes_back() {
     let rig = Rig::start(&host, vec![web(&[(backend, State::Usable)])]);
     for _ in 0..20 {
         rig.publish(vec![web(&[(backend, State::Gone)])]);
-        eventually("refused", || host.fetch(Place::Host, vip(80)).0.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused));
+        eventually("refused", || {
+            host.fetch(Place::Host, vip(80)).0.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+        });
         rig.publish(vec![web(&[(backend, State::Usable)])]);
         eventually("answered", || host.fetch(Place::Container, vip(80)).0.is_ok_and(|answer| answer == "other"));
     }

@@ -110,7 +110,11 @@ impl Counters {
         links.register("connections", "Connections through links that ended, by how", counters.connections.clone());
         links.register("connections_open", "Connections through links that are open", counters.open.clone());
         links.register_with_unit("relayed", "Relayed, both ways", Unit::Bytes, counters.bytes.clone());
-        links.register("connect_failures", "Endpoints that refused or were too slow", counters.connect_failures.clone());
+        links.register(
+            "connect_failures",
+            "Endpoints that refused or were too slow",
+            counters.connect_failures.clone(),
+        );
         links.register("accept_failures", "Connections that could not be accepted", counters.accept_failures.clone());
         counters
     }

@@ -86,11 +86,7 @@ fn poll_move(cx: &mut Context<'_>, from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) 
             Err(error) => return Poll::Ready(Err(error)),
         };
         let rest = &bytes[written..];
-        Poll::Ready(Ok(if rest.is_empty() {
-            Moved::Bytes(bytes.len())
-        } else {
-            Moved::Held(bytes.len(), rest.into())
-        }))
+        Poll::Ready(Ok(if rest.is_empty() { Moved::Bytes(bytes.len()) } else { Moved::Held(bytes.len(), rest.into()) }))
     })
 }
 

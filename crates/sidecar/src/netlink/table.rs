@@ -177,33 +177,41 @@ impl Table {
     fn has_chains(&mut self) -> Result<bool, NetlinkError> {
         let mut found = 0;
         let mut strangers = 0;
-        self.list(kind::LIST_CHAINS, |body| body.text(1, NAME), |body| {
-            if text(body, 1) != Some(NAME) {
-                return;
-            }
-            let hook = attribute(body, 4).unwrap_or_default();
-            let hook_number = attribute(hook, 1).and_then(number);
-            let priority = attribute(hook, 2).and_then(number).map(|value| value as i32);
-            let is_ours = CHAINS.iter().any(|(name, kind, wanted_hook, wanted_priority)| {
-                text(body, 3) == Some(name)
-                    && text(body, 7) == Some(kind)
-                    && hook_number == Some(*wanted_hook)
-                    && priority == Some(*wanted_priority)
-            });
-            if is_ours { found += 1 } else { strangers += 1 }
-        })?;
+        self.list(
+            kind::LIST_CHAINS,
+            |body| body.text(1, NAME),
+            |body| {
+                if text(body, 1) != Some(NAME) {
+                    return;
+                }
+                let hook = attribute(body, 4).unwrap_or_default();
+                let hook_number = attribute(hook, 1).and_then(number);
+                let priority = attribute(hook, 2).and_then(number).map(|value| value as i32);
+                let is_ours = CHAINS.iter().any(|(name, kind, wanted_hook, wanted_priority)| {
+                    text(body, 3) == Some(name)
+                        && text(body, 7) == Some(kind)
+                        && hook_number == Some(*wanted_hook)
+                        && priority == Some(*wanted_priority)
+                });
+                if is_ours { found += 1 } else { strangers += 1 }
+            },
+        )?;
         Ok(found == CHAINS.len() && strangers == 0)
     }
 
     /// The kernel may write expressions otherwise than we did; what it keeps untouched is the comment.
     fn has_rules(&mut self, rules: Rules) -> Result<bool, NetlinkError> {
         let mut found = Vec::with_capacity(RULES.len());
-        self.list(kind::LIST_RULES, |body| body.text(1, NAME), |body| {
-            if text(body, 1) == Some(NAME) {
-                let chain = text(body, 2).unwrap_or_default().to_owned();
-                found.push((chain, attribute(body, 7).unwrap_or_default().to_vec()));
-            }
-        })?;
+        self.list(
+            kind::LIST_RULES,
+            |body| body.text(1, NAME),
+            |body| {
+                if text(body, 1) == Some(NAME) {
+                    let chain = text(body, 2).unwrap_or_default().to_owned();
+                    found.push((chain, attribute(body, 7).unwrap_or_default().to_vec()));
+                }
+            },
+        )?;
         let wanted = RULES.map(|(chain, act)| (chain.to_owned(), comment(act, rules)));
         Ok(CHAINS.iter().all(|(name, ..)| {
             let of_chain = |(chain, _): &&(String, Vec<u8>)| chain == name;
