@@ -3,6 +3,7 @@
 //! Every rule is a function from text to findings, so that each has a test with text that breaks it.
 
 pub mod arrows;
+pub mod lock;
 pub mod manifests;
 pub mod map;
 pub mod source;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use portolan_tests::tidy::{arrows, manifests, map, project, source, sources};
+use portolan_tests::tidy::{arrows, lock, manifests, map, project, source, sources};
 
 /// Fails with every finding at once, so that one run shows all there is to do.
 fn report(findings: &[String]) {
@@ -45,5 +45,12 @@ fn the_map_names_every_module() -> anyhow::Result<()> {
     let front_pages = sources.iter().filter(|source| source.path.ends_with("/src/lib.rs"));
     let front_pages = front_pages.filter(|source| source.path.starts_with("crates/"));
     report(&front_pages.flat_map(|page| map::findings(page, &map)).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn dependencies_have_one_version_and_one_source() -> anyhow::Result<()> {
+    let read = |name: &str| fs::read_to_string(project().join(name));
+    report(&lock::findings(&read("Cargo.lock")?, &read("deny.toml")?)?);
     Ok(())
 }
