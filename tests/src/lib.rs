@@ -24,4 +24,5 @@ pub mod process;
 pub mod programs;
 pub mod report;
 pub mod synthetic;
+pub mod tidy;
 pub mod wait;
