@@ -142,5 +142,6 @@ published() { printf 'http://127.0.0.1:%s' "$(docker_ port "$1" "$2/tcp" | head 
 kibana_field() { curl -fsS "$KIBANA/stats" | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"; }
 kibana_requests() { kibana_field requests; }
 kibana_errors() { kibana_field errors; }
-kibana_saw() { [ "$(kibana_requests)" -ge "$1" ] && [ "$(kibana_field instances)" -ge "$2" ]; }
+kibana_instances() { curl -fsS "$KIBANA/stats" | sed 's/.*"instances":{//' | grep -o '":' | wc -l; }
+kibana_saw() { [ "$(kibana_requests)" -ge "$1" ] && [ "$(kibana_instances)" -ge "$2" ]; }
 page() { curl -fsS "$1/" | sed 's/<[^>]*>//g' | grep -v '^ *$'; }

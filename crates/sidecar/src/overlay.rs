@@ -15,17 +15,17 @@ use portolan_core::view::{EndpointSet, Readiness, Service, View};
 
 /// What this node knows of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Local<'a> {
+pub(crate) struct Local<'a> {
     /// Its key.
-    pub node: &'a NodeKey,
+    pub(crate) node: &'a NodeKey,
     /// Its availability zone.
-    pub az: Option<&'a str>,
+    pub(crate) az: Option<&'a str>,
     /// Its containers, as Docker showed them.
-    pub reports: &'a [ContainerReport],
+    pub(crate) reports: &'a [ContainerReport],
 }
 
 /// `view` as this node should answer it.
-pub fn overlay(view: &View, local: Local<'_>) -> View {
+pub(crate) fn overlay(view: &View, local: Local<'_>) -> View {
     let mut words: HashMap<EndpointKey, (&ContainerReport, &PortReport)> = HashMap::new();
     for container in local.reports.iter().filter(|container| !container.is_refused) {
         words.extend(container.ports.iter().map(|port| (key_of(local.node, container, port), (container, port))));
@@ -33,7 +33,10 @@ pub fn overlay(view: &View, local: Local<'_>) -> View {
     let mut out = view.clone();
     for service in view.services.values() {
         if let Some(endpoints) = corrected(service, local.node, &words) {
-            out.insert_service(Arc::new(Service { endpoints: EndpointSet::Known(endpoints), ..Service::clone(service) }));
+            out.insert_service(Arc::new(Service {
+                endpoints: EndpointSet::Known(endpoints),
+                ..Service::clone(service)
+            }));
         }
     }
     if view.readiness != Readiness::Current {
@@ -79,7 +82,9 @@ fn add_unreported(view: &mut View, local: Local<'_>, words: HashMap<EndpointKey,
     let mut added: BTreeMap<ServiceKey, Vec<Endpoint>> = BTreeMap::new();
     for (key, (container, port)) in words {
         let state = rules::state_of(container, port);
-        let Some(service) = naming::service_of(container, port, None).filter(|_| state != State::Gone) else { continue };
+        let Some(service) = naming::service_of(container, port, None).filter(|_| state != State::Gone) else {
+            continue;
+        };
         added.entry(service).or_default().push(endpoint(key, state, (container, port), local.az));
     }
     for (key, endpoints) in added {
@@ -104,7 +109,12 @@ fn key_of(node: &NodeKey, container: &ContainerReport, port: &PortReport) -> End
     }
 }
 
-fn endpoint(key: EndpointKey, state: State, (container, port): (&ContainerReport, &PortReport), az: Option<&str>) -> Endpoint {
+fn endpoint(
+    key: EndpointKey,
+    state: State,
+    (container, port): (&ContainerReport, &PortReport),
+    az: Option<&str>,
+) -> Endpoint {
     Endpoint {
         key,
         state,
