@@ -119,11 +119,6 @@ impl ClientError {
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, ClientError::Connect { .. } | ClientError::Timeout { .. })
     }
-
-    /// Whether the server knows no such thing.
-    pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, ClientError::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
-    }
 }
 
 /// An answer: JSON as it came, and what it says.

@@ -1,5 +1,6 @@
 //! Which registry and which sidecar to ask.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use portolan_core::refusal::shown;
@@ -50,12 +51,18 @@ impl How {
 pub(crate) struct SidecarStatus {
     /// Its version.
     pub(crate) version: String,
-    /// Its node's name.
-    pub(crate) node: Option<String>,
-    /// Its node's cluster.
-    pub(crate) cluster: Option<String>,
+    /// Its node's name and cluster.
+    pub(crate) node: String,
     /// `loading`, `stale` or `current`.
-    pub(crate) readiness: Option<String>,
+    pub(crate) readiness: String,
+    /// Whether a registry hears it.
+    pub(crate) is_registry_connected: bool,
+    /// Why the registry refuses this node.
+    pub(crate) refused: Option<String>,
+    /// Where it answers the DNS of containers.
+    pub(crate) dns: Option<SocketAddr>,
+    /// Whether it links.
+    pub(crate) has_links: bool,
     /// Where the registry that it uses answers HTTP.
     pub(crate) registry_http: Option<String>,
 }

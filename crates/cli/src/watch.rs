@@ -113,7 +113,10 @@ impl Watch<'_> {
         match event.name.as_str() {
             "change" => match serde_json::from_str::<Change>(&event.data) {
                 Ok(change) => show_change(&change, screen),
-                Err(_) => Ok(note("left out a change that this version cannot read")),
+                Err(_) => {
+                    note("left out a change that this version cannot read");
+                    Ok(())
+                }
             },
             "reset" => {
                 let reason = serde_json::from_str::<Reset>(&event.data).map(|r| r.reason).unwrap_or_default();

@@ -29,10 +29,11 @@ pub(crate) fn status<W: Write>(
     let local = match sidecar {
         None => "none on this machine".to_owned(),
         Some(sidecar) => {
-            let node = sidecar.node.as_deref().unwrap_or("unnamed");
-            let cluster = sidecar.cluster.as_deref().map(|cluster| format!(".{cluster}")).unwrap_or_default();
-            let readiness = sidecar.readiness.as_deref().unwrap_or("unknown");
-            format!("version {}, node {node}{cluster}, view {readiness}", sidecar.version)
+            let hears = if sidecar.is_registry_connected { "connected" } else { "not connected" };
+            format!(
+                "version {}, node {}, view {}, {hears} to a registry",
+                sidecar.version, sidecar.node, sidecar.readiness
+            )
         }
     };
     row("sidecar", local.into());
