@@ -20,6 +20,7 @@ pub mod janitor;
 pub mod lab;
 pub mod namespace;
 pub mod parts;
+pub mod process;
 pub mod programs;
 pub mod report;
 pub mod synthetic;

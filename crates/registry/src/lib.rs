@@ -1,5 +1,5 @@
 //! The registry: sources are heard, the store keeps, the catalog decides, surfaces answer.
 
-mod grpc;
-
-pub mod http;
+pub mod catalog;
+pub mod clock;
+pub mod store;

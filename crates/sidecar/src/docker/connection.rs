@@ -115,7 +115,7 @@ async fn serve(
     metrics.is_up.set(1);
     let mut ticks = interval(LIST_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut listing: Option<Pin<Box<dyn Future<Output = Result<Vec<Listed>, ConnectionError>> + Send>>> = None;
+    let mut listing: Option<Call<Vec<Listed>>> = None;
     loop {
         // All branches are cancel-safe: a stream, an interval and a call in its box keep their place.
         tokio::select! {
@@ -136,8 +136,11 @@ async fn serve(
     }
 }
 
-/// The call under way, if there is one.
-async fn pending<T>(call: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+/// A call under way.
+type Call<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send>>;
+
+/// Waits for the call under way, if there is one.
+async fn pending<T>(call: &mut Option<Call<T>>) -> Result<T, ConnectionError> {
     match call {
         Some(call) => call.await,
         None => std::future::pending().await,
