@@ -2,4 +2,5 @@
 
 pub mod catalog;
 pub mod clock;
+pub mod http;
 pub mod store;

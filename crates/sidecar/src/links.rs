@@ -28,6 +28,7 @@ mod choice;
 mod connect;
 mod counters;
 mod kernel;
+mod pipes;
 mod pump;
 mod relay;
 mod table;

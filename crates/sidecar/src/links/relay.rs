@@ -11,7 +11,7 @@ use std::time::Duration;
 use portolan_core::view::View;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,7 +22,8 @@ use super::LinkSettings;
 use super::choice::{Failures, Target, order};
 use super::connect::{self, Patience, configure};
 use super::counters::{Counters, Open, Outcome};
-use super::pump;
+use super::pipes::Pipes;
+use super::pump::{self, Meters};
 use super::table::{Link, Table, Targets, targets};
 use crate::follow::Follows;
 
@@ -61,6 +62,7 @@ pub(super) struct Relay {
     table: Reader<Table>,
     counters: Arc<Counters>,
     failures: Failures,
+    pipes: Pipes,
     room: Arc<Semaphore>,
 }
 
@@ -78,6 +80,7 @@ impl Relay {
             table,
             counters,
             failures: Failures::default(),
+            pipes: Pipes::default(),
             room: Arc::new(Semaphore::new(room)),
         }
     }
@@ -108,7 +111,9 @@ impl Relay {
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             return self.refuse(&client, Outcome::limit);
         };
-        jobs.start_work("link", self.clone().serve(client, link, (open, permit)));
+        let serve = self.clone().serve(client, link, (open, permit));
+        // Boxed, because the wrappers of a piece of work each keep room for it.
+        jobs.start_work("link", Box::pin(serve));
     }
 
     fn link(&self, to: SocketAddrV4) -> Option<Arc<Link>> {
@@ -120,12 +125,20 @@ impl Relay {
         self.counters.ended(why);
     }
 
-    async fn serve(self: Arc<Self>, client: TcpStream, link: Arc<Link>, (open, permit): (Open, OwnedSemaphorePermit)) {
+    async fn serve(
+        self: Arc<Self>,
+        mut client: TcpStream,
+        link: Arc<Link>,
+        (open, permit): (Open, OwnedSemaphorePermit),
+    ) {
         // Boxed, so that what connecting needs is not kept for as long as the connection is open.
         let connected = Box::pin(self.connect(&link, &open)).await;
         drop(link);
         let outcome = match connected {
-            Ok(server) => pump::relay(client, server, &open).await,
+            Ok(mut server) => {
+                let meters = Meters { open: &open, pipes: &self.pipes };
+                pump::relay(&mut client, &mut server, meters).await
+            }
             Err(why) => {
                 reset(&client);
                 why
@@ -173,9 +186,14 @@ pub(super) fn reset(stream: &TcpStream) {
     SockRef::from(stream).set_linger(Some(Duration::ZERO)).ok();
 }
 
-/// Each connection is two files.
+/// Each connection is two files. The soft limit is a default for programs that use `select`; we use what we may.
 fn connections_max(wanted: usize) -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let is_raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let files = if is_raised { maximum } else { current }.unwrap_or(u64::MAX);
     let possible = usize::try_from(files.saturating_sub(FILES_RESERVED.min(files / 4)) / 2).unwrap_or(usize::MAX);
+    if possible < wanted {
+        warn!("the limit of open files ({files}) allows {possible} link connections at once, not {wanted}");
+    }
     wanted.min(possible).min(Semaphore::MAX_PERMITS)
 }
