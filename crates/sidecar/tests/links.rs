@@ -193,6 +193,21 @@ fn a_slow_endpoint_may_still_win_when_the_others_fail() {
 }
 
 #[test]
+fn an_endpoint_that_appears_while_connecting_is_tried_too() {
+    let Some(host) = Host::new() else { return };
+    let backend = host.server(Place::Other, any(OTHER), "other");
+    host.shell_at(Place::Other, "nft add table ip t");
+    host.shell_at(Place::Other, "nft add chain ip t i '{ type filter hook input priority 0; }'");
+    host.shell_at(Place::Other, "nft add rule ip t i tcp dport 7777 counter drop");
+    let hole = SocketAddrV4::new(OTHER, 7777);
+    let rig = Rig::start(&host, vec![web(&[(hole, State::Usable)])]);
+    let client = host.start(Place::Container, || host::fetch(vip(80)));
+    eventually("it tries", || host.shell_at(Place::Other, "nft list table ip t").contains("packets 1 "));
+    rig.publish(vec![web(&[(backend, State::Usable)])]);
+    assert_eq!(client.join().unwrap().unwrap(), "other");
+}
+
+#[test]
 fn no_endpoint_answers_and_the_client_is_reset() {
     let Some(host) = Host::new() else { return };
     let _rig = Rig::start(&host, vec![web(&[(SocketAddrV4::new(OTHER, 1), State::Usable)])]);

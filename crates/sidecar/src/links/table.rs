@@ -109,6 +109,12 @@ impl Table {
         self.ports.get(&address)
     }
 
+    /// What became of `link`.
+    pub(super) fn same(&self, link: &Link) -> Option<&Arc<Link>> {
+        let linked = self.services.get(&link.key)?;
+        linked.links.iter().find(|other| other.port.port == link.port.port)
+    }
+
     /// Whether the kernel sends connections to that address and port to the relay: its endpoints are unknown yet, or there
     /// is one to connect to.
     pub(super) fn is_open(&self, address: LinkAddress) -> bool {
@@ -185,3 +191,6 @@ pub(super) fn targets(service: &Service, port: LinkPort, settings: &LinkSettings
     targets.dedup_by_key(|target| target.address);
     Targets::Known(targets.into())
 }
+
+#[cfg(test)]
+mod tests;
