@@ -18,9 +18,9 @@ pub struct View {
     /// The index of the newest change in this view.
     pub index: u64,
     /// Every known service, with or without endpoints.
-    pub services: imbl::HashMap<ServiceKey, Arc<Service>>,
+    pub services: imbl::OrdMap<ServiceKey, Arc<Service>>,
     /// Every known node.
-    pub nodes: imbl::HashMap<NodeKey, Arc<Node>>,
+    pub nodes: imbl::OrdMap<NodeKey, Arc<Node>>,
     /// Names behind addresses, for PTR.
     pub reverse: imbl::HashMap<IpAddr, ReverseName>,
     /// Clusters that have or had a service or node: `CLUSTER.ZONE` exists for these.

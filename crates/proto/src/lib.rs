@@ -1,1 +1,37 @@
-//! To come.
+//! The wire between sidecar and registry: the messages, and their conversion to and from the values of the core.
+//!
+//! - [`wire`]: the generated bindings. They never travel inward.
+//! - [`node_report`]: a node's evidence as bytes.
+//! - [`exchange`]: directories, service sets and their digests.
+//!
+//! What comes from the wire is input: a value that cannot be meant is refused with its field, and the rest goes on.
+
+pub mod exchange;
+pub mod node_report;
+
+/// The generated bindings of `proto/portolan/v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod wire {
+    // Included, not a module file: rustfmt must leave it as the generator wrote it.
+    include!("gen/portolan.v1.rs");
+}
+
+/// What this build can do, told in every hello, so that older and newer peers find what they share.
+pub const FEATURES: &[&str] = &[];
+
+/// The longest message that either side takes, in bytes: a node of a few thousand containers with long labels.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// A field of a message that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field `{field}` {reason}")]
+pub struct FieldError {
+    /// The field, as the .proto file names it.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+pub(crate) fn wrong(field: &'static str, reason: impl std::fmt::Display) -> FieldError {
+    FieldError { field, reason: reason.to_string() }
+}

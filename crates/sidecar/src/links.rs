@@ -33,7 +33,7 @@ mod pump;
 mod relay;
 mod table;
 
-pub use counters::LinkStatus;
+pub use counters::{LinkStatus, PortStatus};
 
 /// What links need to know.
 #[derive(Debug, Clone)]

@@ -1,0 +1,206 @@
+//! Registers this node: its evidence goes up as one value, whenever it changed; acknowledgements come down.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use portolan_core::evidence::NodeReport;
+use portolan_core::name::ServiceKey;
+use portolan_core::view::View;
+use portolan_proto::node_report;
+use portolan_proto::wire::registry_client::RegistryClient;
+use portolan_proto::wire::{self, register_request, register_response};
+use portolan_runtime::published::Reader;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tracing::{debug, error};
+
+use crate::connection::SILENCE_MAX;
+use crate::identity::Identity;
+use crate::registration::LocalState;
+
+/// How many messages wait for the connection; the sender waits when it is full.
+const REQUESTS_QUEUED: usize = 16;
+/// How often this side says that it is alive.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// How long a refused node waits before it asks again: a person has to change something.
+const REFUSED_WAIT: Duration = Duration::from_secs(10);
+
+/// Why a registration ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RegisterError {
+    /// The registry ended the call.
+    #[error("register at the registry")]
+    Call(#[source] Box<tonic::Status>),
+    /// The stream ended without a reason.
+    #[error("the registry ended the registration")]
+    Ended,
+    /// Nothing was heard for ten seconds, not even a heartbeat.
+    #[error("the registry is silent on the registration")]
+    Silent,
+    /// The registry does not take this node.
+    #[error("the registry refuses this node: {0}")]
+    Refused(String),
+}
+
+/// How far the registration is, for status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Whether a registry has welcomed this node and still speaks.
+    pub(crate) is_connected: bool,
+    /// The session it gave.
+    pub(crate) session: u64,
+    /// The generation sent last.
+    pub(crate) sent: u64,
+    /// The generation that is durable.
+    pub(crate) acknowledged: u64,
+    /// The registry's reason, when it refused this node.
+    pub(crate) refused: Option<String>,
+}
+
+/// Registers over any number of connections.
+#[derive(Debug)]
+pub(crate) struct Registrar {
+    identity: Identity,
+    local: Reader<LocalState>,
+    view: Reader<View>,
+    progress: watch::Sender<Progress>,
+}
+
+impl Registrar {
+    /// A registrar of `local`'s containers; `view` tells the virtual addresses that an empty registry adopts.
+    pub(crate) fn new(
+        identity: Identity,
+        local: Reader<LocalState>,
+        view: Reader<View>,
+    ) -> (Self, watch::Receiver<Progress>) {
+        let (progress, receiver) = watch::channel(Progress::default());
+        (Registrar { identity, local, view, progress }, receiver)
+    }
+
+    /// Runs over one connection until it fails.
+    pub(crate) async fn run(&mut self, mut client: RegistryClient<Channel>, peer: wire::Peer) -> RegisterError {
+        let (up, requests) = mpsc::channel(REQUESTS_QUEUED);
+        let hello = wire::RegisterHello { peer: Some(peer), bindings: self.bindings() };
+        // The queue is empty: this send cannot fail.
+        up.try_send(request(register_request::Kind::Hello(hello))).ok();
+        let failure = match client.register(ReceiverStream::new(requests)).await {
+            Ok(response) => self.converse(&up, response.into_inner()).await,
+            Err(status) => RegisterError::Call(Box::new(status)),
+        };
+        self.progress.send_modify(|progress| progress.is_connected = false);
+        if let RegisterError::Refused(reason) = &failure {
+            error!("the registry refuses this node: {reason}");
+            tokio::time::sleep(REFUSED_WAIT).await;
+        }
+        failure
+    }
+
+    async fn converse(
+        &mut self,
+        up: &mpsc::Sender<wire::RegisterRequest>,
+        mut down: tonic::Streaming<wire::RegisterResponse>,
+    ) -> RegisterError {
+        let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
+        let mut silent_at = Instant::now() + SILENCE_MAX;
+        loop {
+            let is_welcome = self.progress.borrow().is_connected;
+            // Cancel-safe: `changed`, `tick` and tonic's `message` lose nothing when another branch wins.
+            let kind = tokio::select! {
+                message = next(&mut down) => {
+                    silent_at = Instant::now() + SILENCE_MAX;
+                    match message.and_then(|message| self.take(message)) {
+                        Ok(Taken::Welcome) if self.local.peek().is_complete => self.report(),
+                        Ok(Taken::Welcome | Taken::Nothing) => continue,
+                        Err(error) => return error,
+                    }
+                }
+                is_open = self.local.changed(), if is_welcome => {
+                    if !is_open {
+                        return RegisterError::Ended;
+                    }
+                    // Before every container was seen once, a report would take away what it lacks.
+                    if !self.local.peek().is_complete {
+                        continue;
+                    }
+                    self.report()
+                }
+                _ = beat.tick() => register_request::Kind::Heartbeat(wire::Heartbeat { index: 0 }),
+                () = tokio::time::sleep_until(silent_at) => return RegisterError::Silent,
+            };
+            // A registry that takes nothing for this long is as good as silent.
+            if !matches!(timeout(SILENCE_MAX, up.send(request(kind))).await, Ok(Ok(()))) {
+                return RegisterError::Silent;
+            }
+        }
+    }
+
+    fn take(&self, message: wire::RegisterResponse) -> Result<Taken, RegisterError> {
+        match message.kind {
+            Some(register_response::Kind::Welcome(welcome)) => {
+                self.progress.send_modify(|progress| {
+                    *progress = Progress { is_connected: true, session: welcome.session, ..Progress::default() };
+                });
+                return Ok(Taken::Welcome);
+            }
+            Some(register_response::Kind::Acknowledgement(acknowledgement)) => {
+                self.progress.send_modify(|progress| progress.acknowledged = acknowledgement.generation);
+            }
+            Some(register_response::Kind::Refused(refused)) => {
+                self.progress.send_modify(|progress| progress.refused = Some(refused.reason.clone()));
+                return Err(RegisterError::Refused(refused.reason));
+            }
+            Some(register_response::Kind::Heartbeat(_)) => {}
+            None => debug!("a message of a kind that this version does not know was dropped"),
+        }
+        Ok(Taken::Nothing)
+    }
+
+    /// The newest evidence as the next generation.
+    fn report(&mut self) -> register_request::Kind {
+        let (mut session, mut generation) = (0, 0);
+        self.progress.send_modify(|progress| {
+            progress.sent += 1;
+            (session, generation) = (progress.session, progress.sent);
+        });
+        let report = NodeReport {
+            node: self.identity.node.clone(),
+            boot_id: self.identity.boot_id.clone(),
+            session,
+            generation,
+            host_name: self.identity.host_name.clone(),
+            addresses: self.identity.addresses.clone(),
+            az: self.identity.az.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            containers: self.local.load().reports.clone(),
+        };
+        register_request::Kind::Report(node_report::encode(&report).into())
+    }
+
+    /// The virtual addresses that this node knows.
+    fn bindings(&self) -> Vec<wire::Binding> {
+        let view = self.view.load();
+        let linked = view.services.values().filter_map(|s| s.link.as_ref().map(|link| binding(&s.key, link.address)));
+        linked.collect()
+    }
+}
+
+/// What a message asks of the conversation.
+enum Taken {
+    Welcome,
+    Nothing,
+}
+
+async fn next(down: &mut tonic::Streaming<wire::RegisterResponse>) -> Result<wire::RegisterResponse, RegisterError> {
+    let message = down.message().await.map_err(|status| RegisterError::Call(Box::new(status)))?;
+    message.ok_or(RegisterError::Ended)
+}
+
+fn request(kind: register_request::Kind) -> wire::RegisterRequest {
+    wire::RegisterRequest { kind: Some(kind) }
+}
+
+fn binding(key: &ServiceKey, address: Ipv4Addr) -> wire::Binding {
+    wire::Binding { cluster: key.cluster.to_string(), service: key.service.to_string(), address: address.into() }
+}

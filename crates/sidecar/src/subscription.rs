@@ -1,0 +1,211 @@
+//! What the registry told this node: the directory of everything, and the endpoint sets of what is followed.
+//!
+//! Pure: messages in, a view out. Invariants: a message that cannot be meant changes nothing but its own entry; while the
+//! registry is not sure of itself (its store was just loaded, or is empty) nothing is removed for its sake, so a registry
+//! that lost its memory empties no name. What never happens here: waiting, sending, reading a clock.
+
+mod stream;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use portolan_core::endpoint::Endpoint;
+use portolan_core::name::{NodeKey, ServiceKey};
+use portolan_core::view::{EndpointSet, Readiness, Service, View};
+use portolan_proto::{exchange, wire};
+
+pub(crate) use stream::Subscriber;
+
+/// How many services are followed at once; the one followed first goes when another comes.
+const FOLLOWED_MAX: usize = 10_000;
+
+/// The state of a subscription, over any number of connections.
+#[derive(Debug, Default)]
+pub struct Subscription {
+    view: View,
+    followed: BTreeSet<ServiceKey>,
+    followed_order: VecDeque<ServiceKey>,
+    sets: BTreeMap<ServiceKey, Arc<Service>>,
+    epoch: String,
+    awaited: BTreeSet<ServiceKey>,
+    complete: Option<Listing>,
+}
+
+/// What a complete directory has named so far; the rest is removed when the registry is sure.
+#[derive(Debug, Default)]
+struct Listing {
+    services: BTreeSet<ServiceKey>,
+    nodes: BTreeSet<NodeKey>,
+    is_confirmed: bool,
+}
+
+impl Subscription {
+    /// A subscription that begins with what a snapshot kept: stale, but complete.
+    pub fn from_snapshot(view: View) -> Self {
+        let mut subscription = Subscription { view, ..Subscription::default() };
+        let known = |service: &&Arc<Service>| service.known_endpoints().is_some();
+        let sets: Vec<_> = subscription.view.services.values().filter(known).cloned().collect();
+        for service in sets {
+            subscription.follow(&service.key);
+            subscription.sets.insert(service.key.clone(), service);
+        }
+        if subscription.view.readiness == Readiness::Current {
+            subscription.view.readiness = Readiness::Stale;
+        }
+        subscription
+    }
+
+    /// The view so far.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The registry's epoch, as last told.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// Everything that is followed.
+    pub fn followed(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.followed.iter()
+    }
+
+    /// Follows `key`. Returns whether the registry has to be told, and what must be unfollowed for it.
+    pub fn follow(&mut self, key: &ServiceKey) -> (bool, Option<ServiceKey>) {
+        if !self.followed.insert(key.clone()) {
+            return (false, None);
+        }
+        self.followed_order.push_back(key.clone());
+        if self.followed.len() <= FOLLOWED_MAX {
+            return (true, None);
+        }
+        let oldest = self.followed_order.pop_front();
+        if let Some(oldest) = &oldest {
+            self.unfollow(oldest);
+        }
+        (true, oldest)
+    }
+
+    fn unfollow(&mut self, key: &ServiceKey) {
+        self.followed.remove(key);
+        self.sets.remove(key);
+        if let Some(service) = self.view.service(key) {
+            let listed = Service { endpoints: EndpointSet::Unfollowed, ..Service::clone(service) };
+            self.view.insert_service(Arc::new(listed));
+        }
+    }
+
+    /// A connection begins: what is followed is awaited anew.
+    pub fn connected(&mut self) {
+        self.complete = None;
+        self.awaited = self.followed.clone();
+    }
+
+    /// The connection ended: what is known stays, as stale.
+    pub fn lost(&mut self) {
+        if self.view.readiness == Readiness::Current {
+            self.view.readiness = Readiness::Stale;
+        }
+    }
+
+    /// Takes the directory, or what changed in it.
+    pub fn directory(&mut self, directory: wire::Directory) {
+        self.epoch = directory.epoch;
+        self.view.index = directory.index;
+        if directory.is_complete {
+            self.complete = Some(Listing { is_confirmed: directory.is_confirmed, ..Listing::default() });
+        }
+        for listed in &directory.services {
+            if let Ok(service) = exchange::directory_service_in(listed, directory.index) {
+                self.list(service);
+            }
+        }
+        for node in directory.nodes.into_iter().filter_map(|node| exchange::node_in(node).ok()) {
+            if let Some(listing) = &mut self.complete {
+                listing.nodes.insert(node.key.clone());
+            }
+            self.view.insert_node(Arc::new(node));
+        }
+        for name in directory.removed_services.iter().filter_map(|name| exchange::service_name_in(Some(name)).ok()) {
+            self.view.remove_service(&name);
+        }
+        for name in directory.removed_nodes.iter().filter_map(|name| exchange::node_name_in(Some(name)).ok()) {
+            self.view.remove_node(&name);
+        }
+    }
+
+    fn list(&mut self, mut service: Service) {
+        if let Some(listing) = &mut self.complete {
+            listing.services.insert(service.key.clone());
+        }
+        if let Some(set) = self.sets.get(&service.key) {
+            service.endpoints = set.endpoints.clone();
+        }
+        self.view.insert_service(Arc::new(service));
+    }
+
+    /// Takes the endpoints of one followed service.
+    pub fn set(&mut self, set: &wire::ServiceSet) {
+        let Ok((key, index, mut endpoints)) = exchange::service_set_in(set) else { return };
+        if !self.followed.contains(&key) {
+            return;
+        }
+        self.awaited.remove(&key);
+        if !self.is_registry_sure() {
+            endpoints = union(self.sets.get(&key), endpoints);
+        }
+        let link = self.view.service(&key).and_then(|service| service.link.clone());
+        let service = Arc::new(Service { key: key.clone(), index, link, endpoints: EndpointSet::Known(endpoints) });
+        self.sets.insert(key.clone(), service.clone());
+        self.view.index = self.view.index.max(index);
+        if self.view.service(&key).is_some() {
+            self.view.insert_service(service);
+        }
+    }
+
+    /// The registry says that it has sent everything up to now, with the digest of what this side should hold.
+    /// Returns whether it holds just that.
+    pub fn agrees_with(&self, digest: &wire::Digest) -> bool {
+        let services = self.view.services.values().map(AsRef::as_ref);
+        let nodes = self.view.nodes.values().map(AsRef::as_ref);
+        let sets = exchange::sets_digest(self.sets.values().map(AsRef::as_ref));
+        !self.is_registry_sure()
+            || (exchange::directory_digest(services, nodes), sets) == (digest.directory, digest.sets)
+    }
+
+    /// A heartbeat with an index: everything before it has arrived. Completes a full exchange: what a registry that is
+    /// sure did not name is removed, and the view is current once every followed set is here.
+    pub fn heartbeat(&mut self, index: u64) {
+        self.view.index = self.view.index.max(index);
+        if let Some(listing) = self.complete.take_if(|listing| listing.is_confirmed) {
+            let (services, nodes) = (listing.services, listing.nodes);
+            let unnamed: Vec<_> = self.view.services.keys().filter(|key| !services.contains(key)).cloned().collect();
+            unnamed.iter().for_each(|key| self.view.remove_service(key));
+            let unnamed: Vec<_> = self.view.nodes.keys().filter(|key| !nodes.contains(key)).cloned().collect();
+            unnamed.iter().for_each(|key| self.view.remove_node(key));
+            self.view.readiness = Readiness::Stale;
+        }
+        if !self.epoch.is_empty() && self.complete.is_none() && self.awaited.is_empty() {
+            self.view.readiness = Readiness::Current;
+        } else if self.complete.is_some() && self.view.readiness == Readiness::Loading {
+            self.view.readiness = Readiness::Stale;
+        }
+    }
+
+    /// Whether what the registry leaves out counts as gone.
+    fn is_registry_sure(&self) -> bool {
+        self.complete.as_ref().is_none_or(|listing| listing.is_confirmed)
+    }
+}
+
+/// What came, and what was known before and did not come.
+fn union(before: Option<&Arc<Service>>, now: Arc<[Endpoint]>) -> Arc<[Endpoint]> {
+    let before = before.and_then(|service| service.known_endpoints());
+    let mut merged: BTreeMap<_, _> =
+        before.iter().flat_map(|set| set.iter()).map(|e| (e.key.clone(), e.clone())).collect();
+    merged.extend(now.iter().map(|e| (e.key.clone(), e.clone())));
+    merged.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Carries a subscription over one connection: requests up, messages down, and the view published after each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_core::name::ServiceKey;
+use portolan_core::view::View;
+use portolan_proto::exchange;
+use portolan_proto::wire::registry_client::RegistryClient;
+use portolan_proto::wire::{self, subscribe_request, subscribe_response};
+use portolan_runtime::published::Publisher;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tracing::{debug, warn};
+
+use super::Subscription;
+use crate::connection::SILENCE_MAX;
+
+/// How many requests wait for the connection; each is small, and the sender waits when it is full.
+const REQUESTS_QUEUED: usize = 64;
+/// How many follow requests one message carries.
+const FOLLOWS_BATCH: usize = 256;
+/// How often this side says that it is alive.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a subscription ended. The connection is then made anew, to this registry or another.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubscriptionError {
+    /// The registry ended the call.
+    #[error("subscribe to the registry's view")]
+    Call(#[source] Box<tonic::Status>),
+    /// The stream ended without a reason.
+    #[error("the registry ended the subscription")]
+    Ended,
+    /// Nothing was heard for ten seconds, not even a heartbeat.
+    #[error("the registry is silent on the subscription")]
+    Silent,
+}
+
+/// Keeps the subscription over any number of connections, and publishes its view.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    state: Subscription,
+    publisher: Publisher<View>,
+    asked: mpsc::Receiver<ServiceKey>,
+}
+
+impl Subscriber {
+    /// A subscriber that begins with `state`, publishes to `publisher` and follows what is `asked`.
+    pub(crate) fn new(state: Subscription, publisher: Publisher<View>, asked: mpsc::Receiver<ServiceKey>) -> Self {
+        let subscriber = Subscriber { state, publisher, asked };
+        subscriber.publish();
+        subscriber
+    }
+
+    /// Runs over one connection until it fails.
+    pub(crate) async fn run(&mut self, mut client: RegistryClient<Channel>, peer: wire::Peer) -> SubscriptionError {
+        let (up, requests) = mpsc::channel(REQUESTS_QUEUED);
+        self.state.connected();
+        let hello = subscribe_request::Kind::Hello(wire::SubscribeHello { peer: Some(peer) });
+        let follow = subscribe_request::Kind::Follow(names(self.state.followed()));
+        for kind in [hello, follow] {
+            // The queue is empty: neither send can fail.
+            up.try_send(request(kind)).ok();
+        }
+        let error = match client.subscribe(ReceiverStream::new(requests)).await {
+            Ok(response) => self.converse(&up, response.into_inner()).await,
+            Err(status) => SubscriptionError::Call(Box::new(status)),
+        };
+        self.state.lost();
+        self.publish();
+        error
+    }
+
+    /// Takes follow requests while there is no connection, so that they are told to the next one. Cancel-safe.
+    pub(crate) async fn wait_offline(&mut self) {
+        while let Some(key) = self.asked.recv().await {
+            self.state.follow(&key);
+        }
+        std::future::pending().await
+    }
+
+    async fn converse(
+        &mut self,
+        up: &mpsc::Sender<wire::SubscribeRequest>,
+        mut down: tonic::Streaming<wire::SubscribeResponse>,
+    ) -> SubscriptionError {
+        let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
+        let mut silent_at = tokio::time::Instant::now() + SILENCE_MAX;
+        let mut asked = Vec::new();
+        loop {
+            // Cancel-safe: `recv_many`, `tick` and tonic's `message` lose nothing when another branch wins.
+            let kinds = tokio::select! {
+                message = down.message() => match message {
+                    Ok(Some(message)) => {
+                        silent_at = tokio::time::Instant::now() + SILENCE_MAX;
+                        self.take(message)
+                    }
+                    Ok(None) => return SubscriptionError::Ended,
+                    Err(status) => return SubscriptionError::Call(Box::new(status)),
+                },
+                _ = self.asked.recv_many(&mut asked, FOLLOWS_BATCH) => self.follow(std::mem::take(&mut asked)),
+                _ = beat.tick() => vec![subscribe_request::Kind::Heartbeat(wire::Heartbeat { index: self.state.view().index })],
+                () = tokio::time::sleep_until(silent_at) => return SubscriptionError::Silent,
+            };
+            for kind in kinds {
+                // A registry that takes nothing for this long is as good as silent.
+                if !matches!(timeout(SILENCE_MAX, up.send(request(kind))).await, Ok(Ok(()))) {
+                    return SubscriptionError::Silent;
+                }
+            }
+        }
+    }
+
+    /// Applies a message; returns what to answer.
+    fn take(&mut self, message: wire::SubscribeResponse) -> Vec<subscribe_request::Kind> {
+        let readiness = self.state.view().readiness;
+        match message.kind {
+            Some(subscribe_response::Kind::Directory(directory)) => self.state.directory(directory),
+            Some(subscribe_response::Kind::Set(set)) => self.state.set(&set),
+            Some(subscribe_response::Kind::Heartbeat(heartbeat)) => {
+                let index = self.state.view().index;
+                self.state.heartbeat(heartbeat.index);
+                if readiness == self.state.view().readiness && index == self.state.view().index {
+                    return Vec::new();
+                }
+            }
+            Some(subscribe_response::Kind::Digest(digest)) => {
+                if self.state.agrees_with(&digest) {
+                    return Vec::new();
+                }
+                warn!("the view differs from the registry's digest: asking for everything again");
+                self.state.connected();
+                return vec![subscribe_request::Kind::Resend(wire::Resend {})];
+            }
+            None => {
+                debug!("a message of a kind that this version does not know was dropped");
+                return Vec::new();
+            }
+        }
+        self.publish();
+        Vec::new()
+    }
+
+    fn follow(&mut self, asked: Vec<ServiceKey>) -> Vec<subscribe_request::Kind> {
+        let mut follow = Vec::new();
+        let mut unfollow = Vec::new();
+        for key in asked {
+            let (is_new, oldest) = self.state.follow(&key);
+            follow.extend(is_new.then_some(key));
+            unfollow.extend(oldest);
+        }
+        let mut kinds = Vec::new();
+        if !follow.is_empty() {
+            kinds.push(subscribe_request::Kind::Follow(names(follow.iter())));
+        }
+        if !unfollow.is_empty() {
+            self.publish();
+            kinds.push(subscribe_request::Kind::Unfollow(names(unfollow.iter())));
+        }
+        kinds
+    }
+
+    fn publish(&self) {
+        self.publisher.publish(Arc::new(self.state.view().clone()));
+    }
+}
+
+fn request(kind: subscribe_request::Kind) -> wire::SubscribeRequest {
+    wire::SubscribeRequest { kind: Some(kind) }
+}
+
+fn names<'a>(keys: impl Iterator<Item = &'a ServiceKey>) -> wire::ServiceNames {
+    wire::ServiceNames { names: keys.map(exchange::service_name_out).collect() }
+}
