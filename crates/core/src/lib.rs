@@ -15,6 +15,7 @@ pub mod hash;
 pub mod labels;
 pub mod lookup;
 pub mod name;
+pub mod naming;
 pub mod refusal;
 pub mod rules;
 pub mod selection;

@@ -40,7 +40,7 @@ pub fn shown(text: &str, characters_max: usize) -> String {
 }
 
 /// Characters that reorder or hide text on a screen (bidirectional controls, zero-width ones).
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 

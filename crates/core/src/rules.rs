@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Standing, State};
+use crate::evidence::{ContainerReport, Health, Phase, PortReport};
 
 /// What each witness says of one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +57,32 @@ pub enum Word {
     Starting,
     /// Its check passes.
     Passing,
+}
+
+impl Word {
+    /// What the sidecar says of one port, by its container's phase and the port's health.
+    pub fn of(container: &ContainerReport, port: &PortReport) -> Word {
+        match (&container.phase, port.health) {
+            (Phase::Died(_), _) => Word::Died,
+            (Phase::Stopping, Health::Passing) => Word::Stopping(LastCheck::Passed),
+            (Phase::Stopping, Health::Starting | Health::Failing) => Word::Stopping(LastCheck::NotPassed),
+            (Phase::Paused, _) => Word::Paused,
+            (Phase::Running, Health::Failing) => Word::Failing,
+            (Phase::Running, Health::Starting) => Word::Starting,
+            (Phase::Running, Health::Passing) => Word::Passing,
+        }
+    }
+}
+
+/// The state of one port by the word of its own sidecar alone.
+pub fn state_of(container: &ContainerReport, port: &PortReport) -> State {
+    let witnesses = Witnesses {
+        sidecar: Sidecar::Speaks(Word::of(container, port)),
+        ecs: Ecs::NotUsed,
+        neighbours: Neighbours::NotKnown,
+        deadline: Deadline::Running,
+    };
+    decide(&witnesses).state
 }
 
 /// How the last check before a stop went.
