@@ -1,16 +1,16 @@
 //! The catalog: what follows from the evidence in the store, as one immutable value that every surface reads.
 //!
 //! ```text
-//! store's watch ──> [`evidence`] (what is held) ──> [`naming`] (which service) ──> [`service`] (join, rules) ──> Catalog
+//! store's watch ──> `held` (decoded) ──> `naming` (which service) ──> `service` (join, rules) ──> Catalog
 //!                                                                                                   │
-//!                                               steward (intake) <── [`needs`]: names, links to store ┘
+//!                                               steward (intake) <── `needs`: names, links to store ┘
 //! ```
 //!
 //! One job, one writer. It is built only from the store's watch, so it is the same on every replica and may be thrown
 //! away at any moment. It never writes to the store, never reads a clock (times are those of commits), and an equal
 //! piece of evidence changes nothing: no index moves. A reader never waits for it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use portolan_core::endpoint::{EndpointKey, State};
@@ -22,7 +22,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::record::{LinkRecord, NameSource, Owner, Silence};
 
+mod builder;
+mod events;
+mod held;
+mod job;
+mod naming;
 pub(crate) mod needs;
+mod service;
+
+pub use job::{Settings, start};
 
 /// How many events are kept.
 pub const EVENTS_MAX: usize = 10_000;
@@ -47,6 +55,8 @@ pub struct Catalog {
     pub events: imbl::Vector<Arc<Event>>,
     /// When services that are no longer known went away.
     pub(crate) removed: imbl::OrdMap<ServiceKey, u64>,
+    /// Virtual addresses as the store has them.
+    pub(crate) addresses: imbl::OrdMap<Ipv4Addr, needs::RecordedAddress>,
     /// What the store should hold of names and links.
     pub(crate) needs: imbl::OrdMap<ServiceKey, Arc<needs::Need>>,
 }

@@ -7,12 +7,11 @@
 //! | `owner/CLUSTER/SERVICE` | who may use the name; a service is known while it has one ([`Owner`](super::record::Owner)) |
 //! | `link/CLUSTER/SERVICE` | its mode and virtual address ([`LinkRecord`](super::record::LinkRecord)) |
 //! | `address/A.B.C.D` | whose virtual address it is ([`AddressRecord`](super::record::AddressRecord)) |
-//! | `family/CLUSTER/FAMILY` | the services of a task definition family ([`Family`](super::record::Family)) |
 //! | `session` | up to which number sessions were given |
 //!
-//! `name/CLUSTER/NODE/CONTAINER` is reserved for names that the registry chose by what only ECS knew at that moment;
-//! every other name follows from the container's own labels, which never change while it lives. A path that this
-//! version does not know is kept and not read.
+//! `name/CLUSTER/NODE/CONTAINER` and `family/CLUSTER/FAMILY` are reserved for names chosen by what only ECS knew at that
+//! moment; every other name follows from the container's own labels, which never change while it lives. A path that
+//! this version does not know is kept and not read.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -32,8 +31,6 @@ pub enum Key {
     Link(ServiceKey),
     /// `address/A.B.C.D`.
     Address(Ipv4Addr),
-    /// `family/CLUSTER/FAMILY`.
-    Family(ServiceKey),
     /// `session`.
     Session,
     /// What another version wrote.
@@ -67,7 +64,6 @@ fn of_kind(kind: &str, cluster: Label, name: Label) -> Option<Key> {
         "presence" => Some(Key::Presence(node)),
         "owner" => Some(Key::Owner(service)),
         "link" => Some(Key::Link(service)),
-        "family" => Some(Key::Family(service)),
         _ => None,
     }
 }
@@ -80,7 +76,6 @@ impl fmt::Display for Key {
             Key::Owner(key) => write!(f, "owner/{}/{}", key.cluster, key.service),
             Key::Link(key) => write!(f, "link/{}/{}", key.cluster, key.service),
             Key::Address(address) => write!(f, "address/{address}"),
-            Key::Family(key) => write!(f, "family/{}/{}", key.cluster, key.service),
             Key::Session => f.write_str("session"),
             Key::Other(path) => f.write_str(path),
         }
@@ -93,20 +88,22 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes_and_keeps_what_it_does_not_know() {
-        for path in [
-            "node/prod/i-1",
-            "presence/prod/i-1",
-            "owner/prod/web",
-            "link/prod/web",
-            "address/198.18.3.4",
-            "family/prod/web",
-            "session",
-        ] {
+        for path in
+            ["node/prod/i-1", "presence/prod/i-1", "owner/prod/web", "link/prod/web", "address/198.18.3.4", "session"]
+        {
             let key = Key::parse(path);
             assert!(!matches!(key, Key::Other(_)), "{path}");
             assert_eq!(key.to_string(), path);
         }
-        for path in ["name/prod/i-1/abc", "node/prod", "node/prod/i-1/more", "address/1.2.3", "link/p rod/x", ""] {
+        for path in [
+            "name/prod/i-1/abc",
+            "family/prod/web",
+            "node/prod",
+            "node/prod/i-1/more",
+            "address/1.2.3",
+            "link/p rod/x",
+            "",
+        ] {
             assert_eq!(Key::parse(path), Key::Other(path.to_owned()));
         }
     }

@@ -143,13 +143,6 @@ pub struct AddressRecord {
     pub freed_at_ms: Option<u64>,
 }
 
-/// The services whose tasks a family is known to run in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Family {
-    /// In the order of their names. One: a new task of the family takes its name at once.
-    pub services: Vec<Label>,
-}
-
 /// Up to which number sessions may have been given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {

@@ -115,7 +115,7 @@ async fn serve(
     metrics.is_up.set(1);
     let mut ticks = interval(LIST_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut listing: Option<Pin<Box<dyn Future<Output = Result<Vec<Listed>, ConnectionError>> + Send>>> = None;
+    let mut listing: Option<Call<Vec<Listed>>> = None;
     loop {
         // All branches are cancel-safe: a stream, an interval and a call in its box keep their place.
         tokio::select! {
@@ -136,8 +136,11 @@ async fn serve(
     }
 }
 
-/// The call under way, if there is one.
-async fn pending<T>(call: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+/// A call under way.
+type Call<T> = Pin<Box<dyn Future<Output = Result<T, ConnectionError>> + Send>>;
+
+/// Waits for the call under way, if there is one.
+async fn pending<T>(call: &mut Option<Call<T>>) -> Result<T, ConnectionError> {
     match call {
         Some(call) => call.await,
         None => std::future::pending().await,
@@ -187,7 +190,7 @@ fn read_event(message: EventMessage) -> Option<Event> {
     let attributes = actor.attributes.unwrap_or_default();
     let at_ns = message.time_nano.and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
     if message.typ == Some(EventMessageTypeEnum::NETWORK) {
-        return Some(Event { id: attributes.get("container")?.clone(), kind: EventKind::Changed, at_ns });
+        return Some(Event { id: attributes.get("container")?.clone(), kind: EventKind::Network, at_ns });
     }
     let kind = match message.action?.as_str() {
         "kill" => EventKind::Kill(attributes.get("signal").and_then(|text| signal::number(text)).unwrap_or(0)),

@@ -261,4 +261,4 @@ fn read_fixed(asked: Option<&PortMap>) -> BTreeSet<(u16, Protocol)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

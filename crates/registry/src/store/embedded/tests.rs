@@ -83,9 +83,9 @@ proptest! {
     }
 }
 
-/// Not a test of its own: the process that the next one kills. Prints each revision once it was acknowledged.
+/// Not a test of its own: the process that `keeps_what_was_acknowledged_when_killed` kills; otherwise it ends at once.
+/// Prints each revision once it was acknowledged.
 #[test]
-#[ignore = "run by `keeps_what_was_acknowledged_when_killed`"]
 fn commits_until_killed() {
     let Ok(path) = std::env::var("PORTOLAN_TEST_STORE") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -109,7 +109,7 @@ async fn keeps_what_was_acknowledged_when_killed() {
     let mut revision_before = 0;
     for attempt in 0..20 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture", "store::embedded::tests::commits_until_killed"])
+            .args(["--exact", "--nocapture", "store::embedded::tests::commits_until_killed"])
             .env("PORTOLAN_TEST_STORE", &path)
             .stdout(Stdio::piped())
             .spawn()
