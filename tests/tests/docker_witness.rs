@@ -17,8 +17,8 @@ use portolan_sidecar::inspect::{Format, render};
 use portolan_sidecar::registration::{Connection, LocalState};
 use portolan_tests::container::{Container, EcsTask};
 use portolan_tests::lab::Lab;
-use portolan_tests::needs;
 use portolan_tests::wait::{PATIENCE, eventually, throughout};
+use portolan_tests::{needs, programs};
 use prometheus_client::registry::Registry;
 use std::time::Duration;
 
@@ -418,4 +418,33 @@ fn addresses_follow_networks_and_udp_ports_follow_their_container() -> anyhow::R
     witness.until(|state| (state.clients.len() == 2).then_some(()))?;
     lab.engine.docker(&["network", "disconnect", "user", &container.id])?;
     witness.until(|state| (state.clients.len() == 1).then_some(()))
+}
+
+#[test]
+fn inspect_says_what_is_registered_and_what_is_lost_without_host_processes() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter");
+    let lab = Lab::start()?;
+    let web = ["-p", "0:9200", "--name=web", "--label=portolan.servcie=x", "--label=portolan.check=grpc"];
+    let web = lab.engine.run(&web, &["elasticsearch"])?;
+    eventually(PATIENCE, || lab.node.fetch(std::net::SocketAddr::new(lab.node.addr(), web.port(9200)?), "/"))?;
+    let socket = format!("--docker-socket={}", lab.engine.socket().display());
+    let program = programs::path("portolan-sidecar")?;
+    let inspect = [&program.to_string_lossy(), "inspect", &socket, "--cluster=lab", "--log-level=warn"];
+    let text = lab.node.run(inspect[0], &inspect[1..])?;
+    let port = web.port(9200)?;
+    for expected in [
+        "web.lab  running".to_owned(),
+        format!("port 9200/tcp at 10.77.0.11:{port}, chosen by Docker, passing"),
+        "refused label `portolan.servcie`: is not a label of Portolan; did you mean `portolan.service`?".to_owned(),
+        "refused check of port 9200/tcp: `grpc` is not supported yet".to_owned(),
+    ] {
+        assert!(text.contains(&expected), "{expected} in {text}");
+    }
+    assert!(!text.contains("note:"), "{text}");
+    // In a pid namespace of its own, Docker's process numbers are nobody's or somebody else's.
+    let hidden = [&["--pid", "--fork", "--mount-proc"], &inspect[..]].concat();
+    let text = lab.node.run("unshare", &hidden)?;
+    assert!(text.contains("note: the processes of 1 containers cannot be seen"), "{text}");
+    assert!(text.contains("chosen by Docker, passing"), "{text}");
+    Ok(())
 }
