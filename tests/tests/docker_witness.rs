@@ -424,7 +424,7 @@ fn addresses_follow_networks_and_udp_ports_follow_their_container() -> anyhow::R
 fn inspect_says_what_is_registered_and_what_is_lost_without_host_processes() -> anyhow::Result<()> {
     needs!("dockerd", "docker", "ip", "nsenter");
     let lab = Lab::start()?;
-    let web = ["-p", "0:9200", "--name=web", "--label=portolan.servcie=x", "--label=portolan.check=grpc"];
+    let web = ["-p", "0:9200", "--name=web", "--label=portolan.servcie=x", "--label=portolan.check=docker"];
     let web = lab.engine.run(&web, &["elasticsearch"])?;
     eventually(PATIENCE, || lab.node.fetch(std::net::SocketAddr::new(lab.node.addr(), web.port(9200)?), "/"))?;
     let socket = format!("--docker-socket={}", lab.engine.socket().display());
@@ -436,7 +436,7 @@ fn inspect_says_what_is_registered_and_what_is_lost_without_host_processes() -> 
         "web.lab  running".to_owned(),
         format!("port 9200/tcp at 10.77.0.11:{port}, chosen by Docker, passing"),
         "refused label `portolan.servcie`: is not a label of Portolan; did you mean `portolan.service`?".to_owned(),
-        "refused check of port 9200/tcp: `grpc` is not supported yet".to_owned(),
+        "refused check of port 9200/tcp: `docker` needs a HEALTHCHECK".to_owned(),
     ] {
         assert!(text.contains(&expected), "{expected} in {text}");
     }
