@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::wire::{Extended, Request};
 use cache::{Cache, Found};
-use exchange::Budget;
+use exchange::{Budget, Unanswered};
 use packet::{Asked, Stored};
 
 /// After that long without an upstream answer a stale one is given (RFC 8767 section 5, client response timer).
@@ -48,13 +48,14 @@ type Flight = watch::Receiver<Option<Arc<Stored>>>;
 /// Asks the upstream resolvers.
 pub struct Forwarder {
     jobs: Jobs,
-    upstreams: Arc<[SocketAddr]>,
+    own: Vec<IpAddr>,
     state: Mutex<State>,
     metrics: ForwardMetrics,
 }
 
 #[derive(Default)]
 struct State {
+    upstreams: Arc<[SocketAddr]>,
     cache: Cache,
     flights: HashMap<Asked, Flight>,
     failures: HashMap<Asked, Instant>,
@@ -93,8 +94,17 @@ enum Verdict {
 impl Forwarder {
     /// Asks `upstreams` in that order, leaving out those at an address of `own`.
     pub fn new(jobs: Jobs, upstreams: &[SocketAddr], own: &[IpAddr], metrics: ForwardMetrics) -> Arc<Forwarder> {
-        let upstreams = upstreams.iter().copied().filter(|upstream| !own.contains(&upstream.ip())).collect();
-        Arc::new(Forwarder { jobs, upstreams, state: Mutex::default(), metrics })
+        let forwarder = Forwarder { jobs, own: own.to_vec(), state: Mutex::default(), metrics };
+        forwarder.set_upstreams(upstreams);
+        Arc::new(forwarder)
+    }
+
+    /// Asks these from now on: the host's resolvers changed. What is known stays known, failures are forgotten.
+    pub fn set_upstreams(&self, upstreams: &[SocketAddr]) {
+        let upstreams = upstreams.iter().copied().filter(|upstream| !self.own.contains(&upstream.ip())).collect();
+        let mut state = self.state();
+        state.upstreams = upstreams;
+        state.failures.clear();
     }
 
     /// Writes the reply to `request` into `out` and returns its code. Takes at most six seconds.
@@ -105,7 +115,7 @@ impl Forwarder {
         if matches!(question.record_type, RecordType::AXFR | RecordType::IXFR) {
             return packet::refuse(request, ResponseCode::Refused, Some(NO_TRANSFER), out);
         }
-        if self.upstreams.is_empty() {
+        if self.state().upstreams.is_empty() {
             return packet::refuse(request, ResponseCode::Refused, Some(NO_UPSTREAM), out);
         }
         match self.resolve(&Asked::new(question, request)).await {
@@ -160,32 +170,35 @@ impl Forwarder {
         state.flights.insert(asked.clone(), receiver.clone());
         let (forwarder, asked) = (self.clone(), asked.clone());
         self.jobs.start_work("dns forward", async move {
-            let stored = forwarder.fly(&asked).await;
-            forwarder.land(&asked, stored.clone());
+            let result = forwarder.fly(&asked).await;
+            let stored = result.as_ref().ok().cloned();
+            forwarder.land(&asked, result);
             sender.send_replace(stored);
         });
         Some(receiver)
     }
 
-    async fn fly(&self, asked: &Asked) -> Option<Arc<Stored>> {
+    async fn fly(&self, asked: &Asked) -> Result<Arc<Stored>, Unanswered> {
         let may_send = || {
             let granted = self.state().budget.take(Instant::now());
             self.metrics.sent.inc_by(u64::from(granted));
             granted
         };
-        exchange::ask(&self.upstreams, asked, may_send).await.map(Arc::new)
+        let upstreams = self.state().upstreams.clone();
+        exchange::ask(&upstreams, asked, may_send).await.map(Arc::new)
     }
 
-    fn land(&self, asked: &Asked, stored: Option<Arc<Stored>>) {
+    fn land(&self, asked: &Asked, result: Result<Arc<Stored>, Unanswered>) {
         let mut state = self.state();
         let now = Instant::now();
         state.flights.remove(asked);
-        match stored {
-            Some(stored) => {
+        match result {
+            Ok(stored) => {
                 state.failures.remove(asked);
                 state.cache.insert(asked.clone(), stored);
             }
-            None => {
+            Err(Unanswered::OverBudget) => {}
+            Err(Unanswered::Failed) => {
                 if state.failures.len() >= FAILURES_MAX {
                     state.failures.retain(|_, until| now < *until);
                 }

@@ -126,6 +126,14 @@ enum Wait {
     Forward,
 }
 
+impl Pending {
+    /// Whether it waits for an upstream, not for the registry. The two are bounded apart, so that a dead upstream
+    /// never keeps names of the zone from being followed.
+    pub fn is_forward(&self) -> bool {
+        matches!(self.wait, Wait::Forward)
+    }
+}
+
 impl Server {
     /// Answers `packet` into `out`, if that takes no time.
     pub fn begin(&self, packet: Packet<'_>, out: &mut Vec<u8>) -> Step {

@@ -15,8 +15,10 @@ use crate::wire::Transport;
 
 /// One waits in the kernel while the other answers; more than two cores are not for DNS.
 const WORKERS: usize = 2;
-/// Questions that may wait for the registry or an upstream at once.
-const WAITING_MAX: usize = 512;
+/// Questions that may wait for an upstream at once.
+const FORWARDS_MAX: usize = 512;
+/// Questions that may wait for the registry at once, whatever the upstreams do.
+const FOLLOWS_MAX: usize = 256;
 /// Larger than what we announce (1,232), so that nobody who respects it is cut.
 const PACKET_OCTETS_MAX: usize = 2048;
 /// After a receive error: the next call may fail in the same way, and must not spin.
@@ -25,10 +27,16 @@ const ERROR_PAUSE: Duration = Duration::from_millis(5);
 /// Starts the workers.
 pub(crate) fn serve(jobs: &Jobs, socket: UdpSocket, server: &Arc<Server>) {
     let socket = Arc::new(socket);
-    let waiting = Arc::new(Semaphore::new(WAITING_MAX));
+    let follows = Arc::new(Semaphore::new(FOLLOWS_MAX));
+    let forwards = Arc::new(Semaphore::new(FORWARDS_MAX));
     for _ in 0..WORKERS {
-        let worker =
-            Worker { jobs: jobs.clone(), socket: socket.clone(), server: server.clone(), waiting: waiting.clone() };
+        let worker = Worker {
+            jobs: jobs.clone(),
+            socket: socket.clone(),
+            server: server.clone(),
+            follows: follows.clone(),
+            forwards: forwards.clone(),
+        };
         jobs.start("dns udp", worker.run());
     }
 }
@@ -37,7 +45,8 @@ struct Worker {
     jobs: Jobs,
     socket: Arc<UdpSocket>,
     server: Arc<Server>,
-    waiting: Arc<Semaphore>,
+    follows: Arc<Semaphore>,
+    forwards: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -64,7 +73,8 @@ impl Worker {
     }
 
     async fn wait(&self, pending: Pending, peer: SocketAddr, reply: &mut Vec<u8>) {
-        let Ok(permit) = self.waiting.clone().try_acquire_owned() else {
+        let places = if pending.is_forward() { &self.forwards } else { &self.follows };
+        let Ok(permit) = places.clone().try_acquire_owned() else {
             self.server.overloaded(&pending, reply);
             return send(&self.socket, reply, peer).await;
         };

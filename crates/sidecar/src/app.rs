@@ -29,7 +29,7 @@ use crate::admin::{self, Admin};
 use crate::docker::{self, DockerSettings};
 use crate::follow::{Follows, follows};
 use crate::identity::{Identity, Told};
-use crate::links::{self, LinkLimits, LinkSettings, Links};
+use crate::links::{self, LinkError, LinkLimits, LinkSettings, Links};
 use crate::overlay::{Local, overlay};
 use crate::register::Registrar;
 use crate::registration::LocalState;
@@ -68,11 +68,18 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone());
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), &identity));
 
-    let links = start_links(jobs, &settings, &identity, (answers.clone(), follows.clone()), &metrics);
+    let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
+    let links = started(metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics)));
     let dns = bind_dns(&settings).await;
     let address = dns.as_ref().map(Listeners::address);
     if let Some(listeners) = dns {
-        let role = node_role(jobs, &settings, &identity, (local.clone(), follows.clone()), &metrics);
+        let role = NodeRole {
+            cluster: identity.node.cluster.clone(),
+            az: identity.az.clone(),
+            clients: Arc::new(LocalClients(local.clone())),
+            follow: Arc::new(follows.clone()),
+            forwarder: Some(forwarder(jobs, &settings, metrics.register(ForwardMetrics::new))),
+        };
         let metrics = metrics.register(dns_metrics::Metrics::new);
         let server = Server { view: answers.clone(), authority: authority.clone(), role: Role::Node(role), metrics };
         listeners.serve(jobs, Arc::new(server));
@@ -90,7 +97,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     };
     admin::serve(jobs, listener, admin, metrics);
 
-    jobs.start("overlay", lay_over(told.clone(), local, identity.clone(), answers_to, follows));
+    let roads = Roads { told: told.clone(), local, identity: identity.clone(), follows };
+    jobs.start("overlay", lay_over(roads, answers_to));
     jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told));
     jobs.start("connection", connection::run(registries, identity, registrar, subscriber));
     Ok(())
@@ -135,21 +143,23 @@ fn registries(settings: &Settings) -> anyhow::Result<Vec<Uri>> {
     told.iter().map(read).collect()
 }
 
-/// Keeps what this node answers: what the registry told, under what this node sees of itself.
-async fn lay_over(
-    mut told: Reader<View>,
-    mut local: Reader<LocalState>,
+/// Both roads' values, where they meet.
+struct Roads {
+    told: Reader<View>,
+    local: Reader<LocalState>,
     identity: Identity,
-    answers: Publisher<View>,
     follows: Follows,
-) {
+}
+
+/// Keeps what this node answers: what the registry told, under what this node sees of itself.
+async fn lay_over(mut roads: Roads, answers: Publisher<View>) {
     loop {
-        let (view, state) = (told.load(), local.load());
-        follow_own(&view, &state, &follows);
-        answers.publish(Arc::new(laid_over(&view, &state, &identity)));
+        let (view, state) = (roads.told.load(), roads.local.load());
+        follow_own(&view, &state, &roads.follows);
+        answers.publish(Arc::new(laid_over(&view, &state, &roads.identity)));
         let is_open = tokio::select! {
-            is_open = told.changed() => is_open,
-            is_open = local.changed() => is_open,
+            is_open = roads.told.changed() => is_open,
+            is_open = roads.local.changed() => is_open,
         };
         if !is_open {
             return;
@@ -175,21 +185,19 @@ fn follow_own(view: &View, state: &LocalState, follows: &Follows) {
     }
 }
 
-fn start_links(
-    jobs: &Jobs,
-    settings: &Settings,
-    identity: &Identity,
-    view: (Reader<View>, Follows),
-    metrics: &metrics::Metrics,
-) -> Option<Links> {
-    let settings = LinkSettings {
+fn link_settings(settings: &Settings, identity: &Identity) -> LinkSettings {
+    LinkSettings {
         range: settings.link.range,
         relay: SocketAddrV4::new(*settings.sidecar.dns.ip(), settings.sidecar.relay_port),
         limits: LinkLimits::default(),
         node: Some(identity.node.clone()),
         az: identity.az.clone(),
-    };
-    match metrics.register(|metrics| links::start(jobs, settings, view, metrics)) {
+    }
+}
+
+/// Links where this node may have them; where not, that is told, and the rest goes on.
+fn started(links: Result<Links, LinkError>) -> Option<Links> {
+    match links {
         Ok(links) => {
             logging::announce("relay", links.relay_address().into());
             Some(links)
@@ -216,26 +224,14 @@ async fn bind_dns(settings: &Settings) -> Option<Listeners> {
     }
 }
 
-fn node_role(
-    jobs: &Jobs,
-    settings: &Settings,
-    identity: &Identity,
-    (local, follows): (Reader<LocalState>, Follows),
-    metrics: &metrics::Metrics,
-) -> NodeRole {
+/// Asks the resolvers of the settings, else those of the host.
+fn forwarder(jobs: &Jobs, settings: &Settings, metrics: ForwardMetrics) -> Arc<Forwarder> {
     let own = IpAddr::V4(*settings.sidecar.dns.ip());
     let upstreams = settings.upstreams.clone().unwrap_or_else(|| {
         let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         resolv_conf::parse(&text, &[own])
     });
-    let forwarder = Forwarder::new(jobs.clone(), &upstreams, &[own], metrics.register(ForwardMetrics::new));
-    NodeRole {
-        cluster: identity.node.cluster.clone(),
-        az: identity.az.clone(),
-        clients: Arc::new(LocalClients(local)),
-        follow: Arc::new(follows),
-        forwarder: Some(forwarder),
-    }
+    Forwarder::new(jobs.clone(), &upstreams, &[own], metrics)
 }
 
 fn authority(settings: &Settings) -> anyhow::Result<Authority> {

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -20,6 +21,11 @@ mod watch;
 
 pub use route::{Routes, remove_routes};
 pub use watch::Changes;
+
+/// How often routes are looked at although no change was heard of.
+const ROUTE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long changes are gathered before looking: our own are heard as well.
+pub(crate) const SETTLE: Duration = Duration::from_millis(20);
 
 /// Why the kernel's network state could not be read or changed.
 #[derive(Debug, Error)]
@@ -92,6 +98,25 @@ impl NetlinkError {
 /// Without the right, or when the kernel refuses.
 pub fn assert_dns_route(address: Ipv4Addr) -> Result<(), NetlinkError> {
     Routes { dns: address, range: None }.assert()
+}
+
+/// Keeps `routes` for ever, where there are no links to do so: looks when something changed, and every second.
+pub async fn keep_routes(routes: Routes) {
+    let mut changes = Changes::listen().ok();
+    loop {
+        let changed = async {
+            match &mut changes {
+                Some(changes) => changes.changed().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        // The pause is the upper bound, and gathers changes that come in a row.
+        tokio::time::timeout(ROUTE_CHECK_INTERVAL, changed).await.ok();
+        tokio::time::sleep(SETTLE).await;
+        if let Err(error) = routes.assert() {
+            tracing::debug!("routes of the sidecar's addresses cannot be kept: {error}");
+        }
+    }
 }
 
 /// Removes our table and our routes; what is not there is no error.

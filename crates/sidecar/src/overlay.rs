@@ -130,3 +130,6 @@ fn endpoint(
         meta: container.meta.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

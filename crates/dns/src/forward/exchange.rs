@@ -43,20 +43,32 @@ impl Budget {
     }
 }
 
-/// The first answer of `upstreams`, asked one after the other, twice. `None`: none has one, or `may_send` said no.
-pub(super) async fn ask(upstreams: &[SocketAddr], asked: &Asked, may_send: impl Fn() -> bool) -> Option<Stored> {
+/// Why there is no answer.
+pub(super) enum Unanswered {
+    /// Nobody has one.
+    Failed,
+    /// Too much was asked in this second: says nothing of the name.
+    OverBudget,
+}
+
+/// The first answer of `upstreams`, asked one after the other, twice, as long as `may_send` agrees.
+pub(super) async fn ask(
+    upstreams: &[SocketAddr],
+    asked: &Asked,
+    may_send: impl Fn() -> bool,
+) -> Result<Stored, Unanswered> {
     let attempts = async {
         for patience in ROUNDS {
             for upstream in upstreams.iter().take(UPSTREAMS_MAX) {
                 if !may_send() {
-                    return None;
+                    return Err(Unanswered::OverBudget);
                 }
                 match timeout(patience, by_udp(*upstream, asked)).await {
-                    Ok(Ok(Read::Answer(stored))) => return Some(stored),
+                    Ok(Ok(Read::Answer(stored))) => return Ok(stored),
                     Ok(Ok(Read::Cut)) if may_send() => {
                         let answer = timeout(TCP_PATIENCE, by_tcp(*upstream, asked)).await;
                         if let Ok(Ok(Read::Answer(stored))) = answer {
-                            return Some(stored);
+                            return Ok(stored);
                         }
                     }
                     // A failure, or nothing in time: the next one may know.
@@ -64,9 +76,9 @@ pub(super) async fn ask(upstreams: &[SocketAddr], asked: &Asked, may_send: impl 
                 }
             }
         }
-        None
+        Err(Unanswered::Failed)
     };
-    timeout(TOTAL, attempts).await.ok().flatten()
+    timeout(TOTAL, attempts).await.unwrap_or(Err(Unanswered::Failed))
 }
 
 async fn by_udp(upstream: SocketAddr, asked: &Asked) -> std::io::Result<Read> {

@@ -249,3 +249,6 @@ pub(super) fn refuse(
     out.extend_from_slice(&opt);
     code
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,4 +8,5 @@ mod fixture;
 mod forwarding;
 mod malformed;
 mod served;
+mod sizes;
 mod started;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use portolan_core::view::View;
+use portolan_dns::listen::Listeners;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -149,6 +150,15 @@ async fn connections_beyond_the_cap_are_closed_and_udp_goes_on() {
     let reply = by_udp(&server, &query("web.prod.ecs.internal.", "A")).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
     exchange(&mut open[0]).await.unwrap();
+}
+
+#[tokio::test]
+async fn says_which_listener_cannot_be_bound() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = Listeners::bind(address).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("bind DNS tcp to {address}"));
+    assert!(std::error::Error::source(&error).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

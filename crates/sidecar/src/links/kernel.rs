@@ -15,14 +15,10 @@ use tracing::{error, info, warn};
 use super::LinkSettings;
 use super::table::Table;
 use crate::netlink::table::{LinkAddress, Rules, Table as Rulebook};
-use crate::netlink::{Changes, NetlinkError, Routes};
+use crate::netlink::{Changes, NetlinkError, Routes, SETTLE};
 
 /// How often the kernel's state is compared although no change was heard of.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long changes are gathered before comparing: our own updates are heard as well, and a restart of a firewall makes
-/// hundreds in a row.
-const SETTLE: Duration = Duration::from_millis(20);
-
 /// Our part of the kernel's state.
 #[derive(Debug)]
 pub(super) struct Kernel {
@@ -31,6 +27,8 @@ pub(super) struct Kernel {
     rules: Rules,
     routes: Routes,
     links: HashSet<LinkAddress>,
+    /// The generation of the kernel's rules at which ours were seen to be right.
+    verified: Option<u32>,
     health: Health,
 }
 
@@ -47,7 +45,7 @@ impl Kernel {
         let changes = Changes::listen()?;
         let mut rulebook = Rulebook::open()?;
         rulebook.replace(rules, &links)?;
-        Ok(Kernel { rulebook, changes, rules, routes, links, health: Health::Kept })
+        Ok(Kernel { rulebook, changes, rules, routes, links, verified: None, health: Health::Kept })
     }
 
     /// Follows the view and guards rules and routes, for ever.
@@ -83,15 +81,26 @@ impl Kernel {
     }
 
     fn follow(&mut self, view: &Reader<View>, publisher: &Publisher<Table>, settings: &LinkSettings) {
-        let table = Arc::new(publisher.load().next(&view.peek(), settings));
-        let links = table.addresses();
-        publisher.publish(table);
-        if links == self.links {
+        let (table, touched) = publisher.load().next(&view.peek(), settings);
+        let touched: HashSet<LinkAddress> = touched.into_iter().collect();
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for address in touched {
+            if table.is_open(address) {
+                added.extend(self.links.insert(address).then_some(address));
+            } else {
+                removed.extend(self.links.take(&address));
+            }
+        }
+        publisher.publish(Arc::new(table));
+        if added.is_empty() && removed.is_empty() {
             return;
         }
-        let before = std::mem::replace(&mut self.links, links);
-        let updated = self.rulebook.update(self.links.difference(&before), before.difference(&self.links));
-        if updated.is_err() {
+        let updated = self.rulebook.update(&added, &removed);
+        if updated.is_ok() {
+            // If this was the only change, what was right still is.
+            let now = self.rulebook.generation().ok();
+            self.verified = now.filter(|now| self.verified.map(|before| before.wrapping_add(1)) == Some(*now));
+        } else {
             // The set is not as we left it: write all anew.
             let replaced = self.rulebook.replace(self.rules, &self.links);
             self.note(replaced);
@@ -113,7 +122,13 @@ impl Kernel {
     }
 
     fn guard_rules(&mut self) -> Result<(), NetlinkError> {
+        let generation = Some(self.rulebook.generation()?);
+        if self.verified == generation {
+            return Ok(());
+        }
+        self.verified = generation;
         if !self.rulebook.is_intact(self.rules, &self.links)? {
+            self.verified = None;
             self.rulebook.replace(self.rules, &self.links)?;
             warn!("table `ip portolan` was changed by another program: written anew");
         }

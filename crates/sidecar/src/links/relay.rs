@@ -3,15 +3,16 @@
 //! A connection that is not to a link, or one too many, is reset at once; so is one whose service has no endpoint that
 //! answers. Listening is on the sidecar's link-local address alone.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_core::view::View;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,7 +23,8 @@ use super::LinkSettings;
 use super::choice::{Failures, Target, order};
 use super::connect::{self, Patience, configure};
 use super::counters::{Counters, Open, Outcome};
-use super::pump;
+use super::pipes::Pipes;
+use super::pump::{self, Meters};
 use super::table::{Link, Table, Targets, targets};
 use crate::follow::Follows;
 
@@ -61,6 +63,7 @@ pub(super) struct Relay {
     table: Reader<Table>,
     counters: Arc<Counters>,
     failures: Failures,
+    pipes: Pipes,
     room: Arc<Semaphore>,
 }
 
@@ -78,6 +81,7 @@ impl Relay {
             table,
             counters,
             failures: Failures::default(),
+            pipes: Pipes::default(),
             room: Arc::new(Semaphore::new(room)),
         }
     }
@@ -108,7 +112,9 @@ impl Relay {
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             return self.refuse(&client, Outcome::limit);
         };
-        jobs.start_work("link", self.clone().serve(client, link, (open, permit)));
+        let serve = self.clone().serve(client, link, (open, permit));
+        // Boxed, because the wrappers of a piece of work each keep room for it.
+        jobs.start_work("link", Box::pin(serve));
     }
 
     fn link(&self, to: SocketAddrV4) -> Option<Arc<Link>> {
@@ -120,12 +126,20 @@ impl Relay {
         self.counters.ended(why);
     }
 
-    async fn serve(self: Arc<Self>, client: TcpStream, link: Arc<Link>, (open, permit): (Open, OwnedSemaphorePermit)) {
+    async fn serve(
+        self: Arc<Self>,
+        mut client: TcpStream,
+        link: Arc<Link>,
+        (open, permit): (Open, OwnedSemaphorePermit),
+    ) {
         // Boxed, so that what connecting needs is not kept for as long as the connection is open.
         let connected = Box::pin(self.connect(&link, &open)).await;
         drop(link);
         let outcome = match connected {
-            Ok(server) => pump::relay(client, server, &open).await,
+            Ok(mut server) => {
+                let meters = Meters { open: &open, pipes: &self.pipes };
+                pump::relay(&mut client, &mut server, meters).await
+            }
             Err(why) => {
                 reset(&client);
                 why
@@ -141,13 +155,32 @@ impl Relay {
             debug!(service.name = %link.key, "endpoints of {} did not become known in time", link.key);
             return Err(Outcome::unknown);
         };
-        let addresses: Vec<SocketAddr> = order(&targets, &self.failures, Instant::now());
+        let mut queue = VecDeque::from(order(&targets, &self.failures, Instant::now()));
+        let mut tried = Vec::new();
+        let next = || {
+            if queue.is_empty() {
+                // The view may have moved on meanwhile: a replaced endpoint is no reason to fail.
+                let newest = self.newest_targets(link).unwrap_or_default();
+                queue.extend(order(&newest, &self.failures, Instant::now()));
+                queue.retain(|address| !tried.contains(address));
+            }
+            let address = queue.pop_front()?;
+            tried.push(address);
+            Some(address)
+        };
         let patience = Patience { step: limits.next_endpoint_after, total: limits.connect_deadline };
-        let (server, failed) = connect::first(&addresses, patience, &self.failures).await;
+        let (server, failed) = connect::first(next, patience, &self.failures).await;
         if failed > 0 {
             open.endpoints_failed(failed);
         }
         server.ok_or(Outcome::unreachable)
+    }
+
+    fn newest_targets(&self, link: &Link) -> Option<Arc<[Target]>> {
+        match &self.table.peek().same(link)?.targets {
+            Targets::Known(targets) => Some(targets.clone()),
+            Targets::Unknown => None,
+        }
     }
 
     async fn targets(&self, link: &Link) -> Option<Arc<[Target]>> {
@@ -173,9 +206,14 @@ pub(super) fn reset(stream: &TcpStream) {
     SockRef::from(stream).set_linger(Some(Duration::ZERO)).ok();
 }
 
-/// Each connection is two files.
+/// Each connection is two files. The soft limit is a default for programs that use `select`; we use what we may.
 fn connections_max(wanted: usize) -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let is_raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let files = if is_raised { maximum } else { current }.unwrap_or(u64::MAX);
     let possible = usize::try_from(files.saturating_sub(FILES_RESERVED.min(files / 4)) / 2).unwrap_or(usize::MAX);
+    if possible < wanted {
+        warn!("the limit of open files ({files}) allows {possible} link connections at once, not {wanted}");
+    }
     wanted.min(possible).min(Semaphore::MAX_PERMITS)
 }

@@ -22,6 +22,7 @@ const DESTINATION_ADDRESS_OFFSET: u32 = 16;
 const DESTINATION_PORT_OFFSET: u32 = 2;
 const META_L4_PROTOCOL: u32 = 16;
 const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
 const CT_STATE: u32 = 0;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`: the first packet of a connection.
 const CT_STATE_NEW: u32 = 8;
@@ -42,11 +43,20 @@ pub(super) struct Expressions<'a, 'b>(pub(super) &'a mut Attributes<'b>);
 impl Expressions<'_, '_> {
     /// Matches TCP.
     pub(super) fn is_tcp(&mut self) {
+        self.is_protocol(PROTOCOL_TCP);
+    }
+
+    /// Matches UDP.
+    pub(super) fn is_udp(&mut self) {
+        self.is_protocol(PROTOCOL_UDP);
+    }
+
+    fn is_protocol(&mut self, protocol: u8) {
         self.add("meta", |data| {
             data.number(1, REGISTER_ADDRESS);
             data.number(2, META_L4_PROTOCOL);
         });
-        self.compare(COMPARE_EQUAL, &[PROTOCOL_TCP]);
+        self.compare(COMPARE_EQUAL, &[protocol]);
     }
 
     /// Matches packets to the range.

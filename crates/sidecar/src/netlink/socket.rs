@@ -55,6 +55,12 @@ impl Connection {
         }
     }
 
+    /// Sends a question that has one answer.
+    pub(super) fn ask(&mut self, request: &Writer, action: &'static str) -> Result<Vec<u8>, NetlinkError> {
+        self.send(request, action)?;
+        self.receive(action)
+    }
+
     /// Asks for a listing and hands every message of it to `take`.
     pub(super) fn dump(
         &mut self,

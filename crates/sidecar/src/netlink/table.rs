@@ -7,10 +7,12 @@
 //!     to the range, any other, new         -> ICMP port unreachable (prerouting only)
 //! chain link-prerouting, link-output       nat, priority -110, ahead of Docker's -100
 //!     TCP, in set links                    -> the relay
+//!     UDP to the range                     -> port 0 of the relay's address (output only)
 //! ```
 //!
 //! Only first packets are refused, so that a link that goes away leaves its open connections alone. In `output` nothing but
-//! TCP is refused: a rejected datagram would fail there as "operation not permitted"; it meets `prerouting` on `lo` instead.
+//! TCP is refused so: a rejected datagram would fail there as "operation not permitted". It is sent to port 0, on which
+//! nothing can listen, and the sender gets the "connection refused" that it knows how to handle.
 //! Refusing happens before routing and before Docker, so no listener of this host can answer on the range.
 
 use std::collections::HashSet;
@@ -18,10 +20,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use rustix::io::Errno;
 
 use super::NetlinkError;
 use super::expression::Expressions;
-use super::message::{Attributes, Message, Writer, attribute, attributes, flag, number};
+use super::message::{Attributes, Message, Writer, attribute, attributes, flag, messages, number};
 use super::socket::Connection;
 
 const NAME: &str = "portolan";
@@ -55,6 +58,8 @@ mod kind {
     pub(super) const NEW_ELEMENTS: u16 = 12;
     pub(super) const LIST_ELEMENTS: u16 = 13;
     pub(super) const DELETE_ELEMENTS: u16 = 14;
+    pub(super) const NEW_GENERATION: u16 = 15;
+    pub(super) const READ_GENERATION: u16 = 16;
     pub(super) const BATCH_BEGIN: u16 = 0x10;
     pub(super) const BATCH_END: u16 = 0x11;
 }
@@ -86,10 +91,11 @@ enum Act {
     Reset,
     Unreachable,
     Link,
+    NoPort,
 }
 
 /// The rules in their order.
-const RULES: [(&str, Act); 7] = [
+const RULES: [(&str, Act); 8] = [
     ("refuse-prerouting", Act::Pass),
     ("refuse-prerouting", Act::Reset),
     ("refuse-prerouting", Act::Unreachable),
@@ -97,6 +103,7 @@ const RULES: [(&str, Act); 7] = [
     ("refuse-output", Act::Reset),
     ("link-prerouting", Act::Link),
     ("link-output", Act::Link),
+    ("link-output", Act::NoPort),
 ];
 
 /// A connection to the kernel's nf_tables.
@@ -119,7 +126,7 @@ impl Table {
     /// # Errors
     /// Without the right, or when the kernel refuses; nothing was changed then.
     pub fn replace(&mut self, rules: Rules, links: &HashSet<LinkAddress>) -> Result<(), NetlinkError> {
-        self.batch(|writer| {
+        let replaced = self.batch(|writer| {
             // Deleting what may not be there would fail: make it first.
             write(writer, kind::NEW_TABLE, flag::CREATE, |body| body.text(1, NAME));
             write(writer, kind::DELETE_TABLE, 0, |body| body.text(1, NAME));
@@ -139,6 +146,13 @@ impl Table {
             for rule in RULES {
                 write_rule(writer, rule, rules);
             }
+        });
+        // All that it names it makes: what is absent then is a part of the kernel.
+        replaced.map_err(|error| match error {
+            NetlinkError::Refused { action, source } if Errno::from_io_error(&source) == Some(Errno::NOENT) => {
+                NetlinkError::Unsupported { action, source }
+            }
+            other => other,
         })
     }
 
@@ -146,14 +160,10 @@ impl Table {
     ///
     /// # Errors
     /// When the kernel refuses, as it does when the table is not as we left it; nothing was changed then.
-    pub fn update<'a>(
-        &mut self,
-        added: impl Iterator<Item = &'a LinkAddress>,
-        removed: impl Iterator<Item = &'a LinkAddress>,
-    ) -> Result<(), NetlinkError> {
+    pub fn update(&mut self, added: &[LinkAddress], removed: &[LinkAddress]) -> Result<(), NetlinkError> {
         self.batch(|writer| {
-            write_elements(writer, kind::DELETE_ELEMENTS, removed);
-            write_elements(writer, kind::NEW_ELEMENTS, added);
+            write_elements(writer, kind::DELETE_ELEMENTS, removed.iter());
+            write_elements(writer, kind::NEW_ELEMENTS, added.iter());
         })
     }
 
@@ -164,6 +174,19 @@ impl Table {
     pub fn remove(&mut self) -> Result<(), NetlinkError> {
         let removed = self.batch(|writer| write(writer, kind::DELETE_TABLE, 0, |body| body.text(1, NAME)));
         removed.or_else(|error| if error.is_absent() { Ok(()) } else { Err(error) })
+    }
+
+    /// The number of the newest change to any rules of this network namespace: while it stands, nothing changed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn generation(&mut self) -> Result<u32, NetlinkError> {
+        let mut writer = Writer::default();
+        write(&mut writer, kind::READ_GENERATION, flag::REQUEST, |_| {});
+        let answer = self.connection.ask(&writer, ACTION_READ)?;
+        let mut found = messages(&answer).filter(|m| m.kind == (SUBSYSTEM << 8) | kind::NEW_GENERATION);
+        let body = found.next().map(|message| message.body.get(4..).unwrap_or_default());
+        body.and_then(|body| attribute(body, 1)).and_then(number).ok_or(NetlinkError::Malformed { action: ACTION_READ })
     }
 
     /// Whether the kernel holds exactly this.
@@ -270,9 +293,10 @@ impl Table {
     }
 }
 
-/// Writes a message about our table. Each asks to be acknowledged: the last one's word counts for the batch.
+/// Writes a message about our table. Each that changes something asks to be acknowledged: the last one's word counts for
+/// the batch.
 fn write(writer: &mut Writer, kind: u16, flags: u16, body: impl FnOnce(&mut Attributes<'_>)) {
-    let acknowledge = if flags == flag::DUMP { 0 } else { flag::ACK };
+    let acknowledge = if matches!(flags, flag::DUMP | flag::REQUEST) { 0 } else { flag::ACK };
     writer.message((SUBSYSTEM << 8) | kind, flags | acknowledge, |message| {
         message.fixed(&[FAMILY_IPV4, 0, 0, 0]);
         body(message);
@@ -324,6 +348,11 @@ fn write_expressions(rule: &mut Expressions<'_, '_>, act: Act, rules: Rules) {
             rule.is_element_of(SET);
             rule.redirect(rules.relay);
         }
+        Act::NoPort => {
+            rule.is_to(rules.range);
+            rule.is_udp();
+            rule.redirect(SocketAddrV4::new(*rules.relay.ip(), 0));
+        }
     }
 }
 
@@ -334,6 +363,7 @@ fn comment(act: Act, rules: Rules) -> Vec<u8> {
         Act::Pass => format!("portolan: a link in {range}"),
         Act::Reset => format!("portolan: no link in {range}"),
         Act::Unreachable => format!("portolan: not TCP to {range}"),
+        Act::NoPort => format!("portolan: UDP to {range} is refused"),
         Act::Link => format!("portolan: to the relay at {relay}"),
     }
     .into_bytes();

@@ -14,20 +14,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The host's address on the bridge.
-pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+pub(crate) const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
 /// The other node.
-pub const OTHER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+pub(crate) const OTHER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 /// Longer than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Three namespaces, removed at the end.
-pub struct Host {
+pub(crate) struct Host {
     name: String,
 }
 
 /// One of the namespaces.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
+pub(crate) enum Place {
     Host,
     Container,
     Other,
@@ -35,7 +35,7 @@ pub enum Place {
 
 impl Host {
     /// `None`, said loudly, without the right to make namespaces.
-    pub fn new() -> Option<Host> {
+    pub(crate) fn new() -> Option<Host> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
             assert!(std::env::var("CI").is_err(), "CI must run as root");
@@ -70,7 +70,7 @@ impl Host {
         Some(host)
     }
 
-    pub fn of(&self, place: Place) -> String {
+    pub(crate) fn of(&self, place: Place) -> String {
         let letter = match place {
             Place::Host => 'h',
             Place::Container => 'c',
@@ -80,20 +80,20 @@ impl Host {
     }
 
     /// Runs a command in the host's namespace; it must succeed.
-    pub fn shell(&self, line: &str) -> String {
+    pub(crate) fn shell(&self, line: &str) -> String {
         self.shell_at(Place::Host, line)
     }
 
-    pub fn shell_at(&self, place: Place, line: &str) -> String {
-        run(&format!("ip netns exec {} {line}", self.of(place)))
+    pub(crate) fn shell_at(&self, place: Place, line: &str) -> String {
+        finish(Command::new("ip").args(["netns", "exec", &self.of(place), "sh", "-c", line]), line)
     }
 
     /// Runs `work` on a thread in that namespace.
-    pub fn at<T: Send + 'static>(&self, place: Place, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn at<T: Send + 'static>(&self, place: Place, work: impl FnOnce() -> T + Send + 'static) -> T {
         self.start(place, work).join().expect("the thread in the namespace must not panic")
     }
 
-    pub fn start<T: Send + 'static>(
+    pub(crate) fn start<T: Send + 'static>(
         &self,
         place: Place,
         work: impl FnOnce() -> T + Send + 'static,
@@ -106,13 +106,29 @@ impl Host {
     }
 
     /// A server that says its name to everyone and closes. It ends with the test's process.
-    pub fn server(&self, place: Place, address: SocketAddrV4, name: &'static str) -> SocketAddrV4 {
+    pub(crate) fn server(&self, place: Place, address: SocketAddrV4, name: &'static str) -> SocketAddrV4 {
         self.serve(place, address, move |mut stream| {
             stream.write_all(name.as_bytes()).ok();
         })
     }
 
-    pub fn serve(
+    /// A server that reads what first comes, answers a byte and keeps all connections, on one thread.
+    pub(crate) fn hold(&self, place: Place, address: SocketAddrV4) -> SocketAddrV4 {
+        let listener = self.at(place, move || TcpListener::bind(address).unwrap());
+        let SocketAddr::V4(bound) = listener.local_addr().unwrap() else { unreachable!("bound to IPv4") };
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                if matches!(stream.read(&mut [0; 8192]), Ok(1..)) {
+                    stream.write_all(b"!").ok();
+                    held.push(stream);
+                }
+            }
+        });
+        bound
+    }
+
+    pub(crate) fn serve(
         &self,
         place: Place,
         address: SocketAddrV4,
@@ -130,7 +146,7 @@ impl Host {
     }
 
     /// Connects, reads until the end, and says how long that took.
-    pub fn fetch(&self, place: Place, address: SocketAddrV4) -> (io::Result<String>, Duration) {
+    pub(crate) fn fetch(&self, place: Place, address: SocketAddrV4) -> (io::Result<String>, Duration) {
         self.at(place, move || {
             let start = Instant::now();
             (fetch(address), start.elapsed())
@@ -138,7 +154,7 @@ impl Host {
     }
 
     /// Sends a datagram and waits for what comes back.
-    pub fn datagram(&self, place: Place, address: SocketAddrV4) -> (io::Result<usize>, Duration) {
+    pub(crate) fn datagram(&self, place: Place, address: SocketAddrV4) -> (io::Result<usize>, Duration) {
         self.at(place, move || {
             let start = Instant::now();
             let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -157,7 +173,7 @@ impl Drop for Host {
     }
 }
 
-pub fn fetch(address: SocketAddrV4) -> io::Result<String> {
+pub(crate) fn fetch(address: SocketAddrV4) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address.into(), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.shutdown(Shutdown::Write)?;
@@ -167,14 +183,14 @@ pub fn fetch(address: SocketAddrV4) -> io::Result<String> {
 }
 
 /// Moves this thread into a namespace.
-pub fn enter(namespace: &str) {
+pub(crate) fn enter(namespace: &str) {
     let file = File::open(format!("/run/netns/{namespace}")).unwrap();
     use std::os::fd::AsFd;
     rustix::thread::move_into_link_name_space(file.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network)).unwrap();
 }
 
 /// Waits for a state; says which when it does not come.
-pub fn eventually(state: &str, mut holds: impl FnMut() -> bool) -> Duration {
+pub(crate) fn eventually(state: &str, mut holds: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {state}");
@@ -184,8 +200,11 @@ pub fn eventually(state: &str, mut holds: impl FnMut() -> bool) -> Duration {
 }
 
 fn run(line: &str) -> String {
-    let Output { status, stdout, stderr } =
-        Command::new("sh").args(["-c", line]).output().unwrap_or_else(|error| panic!("{line}: {error}"));
+    finish(Command::new("sh").args(["-c", line]), line)
+}
+
+fn finish(command: &mut Command, line: &str) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{line}: {error}"));
     assert!(status.success(), "{line}: {}", String::from_utf8_lossy(&stderr));
     String::from_utf8_lossy(&stdout).into_owned()
 }

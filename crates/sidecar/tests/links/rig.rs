@@ -16,35 +16,50 @@ use prometheus_client::registry::Registry;
 use super::host::{Host, Place, enter};
 
 /// The sidecar's address.
-pub const RELAY: Ipv4Addr = Ipv4Addr::new(169, 254, 53, 53);
+pub(crate) const RELAY: Ipv4Addr = Ipv4Addr::new(169, 254, 53, 53);
 /// The service that most tests ask.
-pub const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 7);
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 7);
 /// An address of the range that is nobody's.
-pub const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 8);
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 8);
 
 /// Links in the host's namespace. Dropping it ends them without tidying up, as a kill does.
-pub struct Rig {
+pub(crate) struct Rig {
     view: Publisher<View>,
-    pub links: Links,
-    pub followed: tokio::sync::mpsc::Receiver<ServiceKey>,
-    pub metrics: Arc<Registry>,
+    pub(crate) links: Links,
+    pub(crate) followed: tokio::sync::mpsc::Receiver<ServiceKey>,
+    pub(crate) metrics: Arc<Registry>,
     jobs: Jobs,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Rig {
-    pub fn start(host: &Host, services: Vec<Service>) -> Rig {
+    pub(crate) fn start(host: &Host, services: Vec<Service>) -> Rig {
         Rig::start_with(host, services, LinkLimits::default())
     }
 
-    pub fn start_with(host: &Host, services: Vec<Service>, limits: LinkLimits) -> Rig {
-        let (publisher, view) = published(view(services));
+    pub(crate) fn start_with(host: &Host, services: Vec<Service>, limits: LinkLimits) -> Rig {
+        let namespace = host.of(Place::Host);
+        Rig::start_where(view(services), limits, move || enter(&namespace))
+    }
+
+    pub(crate) fn start_with_view(host: &Host, view: View) -> Rig {
+        let namespace = host.of(Place::Host);
+        Rig::start_where(view, LinkLimits::default(), move || enter(&namespace))
+    }
+
+    /// In the namespace of this process.
+    pub(crate) fn start_here(services: Vec<Service>) -> Rig {
+        Rig::start_where(view(services), LinkLimits::default(), || {})
+    }
+
+    fn start_where(view: View, limits: LinkLimits, prepare: impl FnOnce() + Send + 'static) -> Rig {
+        let (publisher, view) = published(view);
         let (follows, followed) = follows();
         let (ready, started) = mpsc::channel();
         let jobs = Jobs::new();
-        let (namespace, owner) = (host.of(Place::Host), jobs.clone());
+        let owner = jobs.clone();
         let thread = std::thread::spawn(move || {
-            enter(&namespace);
+            prepare();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let mut registry = Registry::default();
@@ -64,8 +79,12 @@ impl Rig {
         Rig { view: publisher, links, followed, metrics: Arc::new(registry), jobs, thread: Some(thread) }
     }
 
-    pub fn publish(&self, services: Vec<Service>) {
-        self.view.publish(Arc::new(view(services)));
+    pub(crate) fn publish(&self, services: Vec<Service>) {
+        self.publish_view(view(services));
+    }
+
+    pub(crate) fn publish_view(&self, view: View) {
+        self.view.publish(Arc::new(view));
     }
 }
 
@@ -78,23 +97,23 @@ impl Drop for Rig {
     }
 }
 
-pub fn view(services: Vec<Service>) -> View {
+pub(crate) fn view(services: Vec<Service>) -> View {
     let mut view = View { readiness: Readiness::Current, ..View::default() };
     services.into_iter().for_each(|service| view.insert_service(Arc::new(service)));
     view
 }
 
-pub fn vip(port: u16) -> SocketAddrV4 {
+pub(crate) fn vip(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(VIP, port)
 }
 
 /// Service `web` at [`VIP`]: its port 80 leads to container port 8080 of these.
-pub fn web(endpoints: &[(SocketAddrV4, State)]) -> Service {
+pub(crate) fn web(endpoints: &[(SocketAddrV4, State)]) -> Service {
     let endpoints = endpoints.iter().enumerate().map(|(index, (address, state))| endpoint(index, *address, *state));
     service(("web", VIP), EndpointSet::Known(endpoints.collect()))
 }
 
-pub fn service((name, address): (&'static str, Ipv4Addr), endpoints: EndpointSet) -> Service {
+pub(crate) fn service((name, address): (&'static str, Ipv4Addr), endpoints: EndpointSet) -> Service {
     let ports = vec![LinkPort { port: 80, container_port: 8080, protocol: Protocol::Tcp }];
     Service {
         key: ServiceKey { cluster: Label::fixed("test"), service: Label::fixed(name) },
@@ -104,7 +123,7 @@ pub fn service((name, address): (&'static str, Ipv4Addr), endpoints: EndpointSet
     }
 }
 
-pub fn endpoint(index: usize, address: SocketAddrV4, state: State) -> Endpoint {
+pub(crate) fn endpoint(index: usize, address: SocketAddrV4, state: State) -> Endpoint {
     Endpoint {
         key: EndpointKey {
             node: NodeKey { cluster: Label::fixed("test"), node: Label::fixed("n1") },
