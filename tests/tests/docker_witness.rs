@@ -1,7 +1,10 @@
 //! The Docker witness against a real engine: what it publishes is what runs.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -28,12 +31,16 @@ struct Witness {
 
 impl Witness {
     fn start(lab: &Lab) -> anyhow::Result<Self> {
+        Self::start_on(lab, lab.engine.socket())
+    }
+
+    fn start_on(lab: &Lab, socket: PathBuf) -> anyhow::Result<Self> {
         // The runtime's threads are born inside the node, so checks reach containers as a sidecar's would.
         let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = lab.node.inside(build)??;
         let jobs = Jobs::new();
         let settings = DockerSettings {
-            socket: lab.engine.socket(),
+            socket,
             node: NodeKey { cluster: Label::fixed("local"), node: Label::fixed("a") },
             addresses: vec![lab.node.addr()],
         };
@@ -344,4 +351,71 @@ fn hostile_labels_cost_their_own_container_at_most() -> anyhow::Result<()> {
     let json: serde_json::Value = serde_json::from_str(&render(&state, Format::Json))?;
     assert_eq!(json["reports"].as_array().map(Vec::len), Some(8));
     Ok(())
+}
+
+#[test]
+fn the_list_heals_what_events_did_not_tell() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter");
+    let lab = Lab::start()?;
+    let before = lab.engine.run_elasticsearch("production")?;
+    let witness = Witness::start_on(&lab, socket_without_events(&lab)?)?;
+    let first = witness.until_report(&before, |report| Some(report.run))?;
+    before.docker(&["restart", "-t", "0"])?;
+    let fresh = lab.engine.run_elasticsearch("production")?;
+    witness.until_health(&fresh, Health::Passing)?;
+    let second = witness.until_report(&before, |report| (report.run > first).then(|| report.ports[0].host_port))?;
+    assert_eq!(second, before.port(9200)?);
+    Ok(())
+}
+
+/// A socket before the engine's that passes every call on but the one for events, which it begins to answer and leaves.
+fn socket_without_events(lab: &Lab) -> anyhow::Result<PathBuf> {
+    let path = lab.engine.folder().join("deaf.sock");
+    let (listener, engine) = (UnixListener::bind(&path)?, lab.engine.socket());
+    // The threads end with their connections; the last one with the test program.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let engine = engine.clone();
+            std::thread::spawn(move || relay(stream, &engine));
+        }
+    });
+    Ok(path)
+}
+
+fn relay(mut client: UnixStream, engine: &std::path::Path) -> std::io::Result<()> {
+    let mut head = vec![0; 4096];
+    let read = client.read(&mut head)?;
+    if head[..read].windows(8).any(|octets| octets == b"/events?") {
+        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        return client.read(&mut head).map(drop);
+    }
+    let mut upstream = UnixStream::connect(engine)?;
+    upstream.write_all(&head[..read])?;
+    let (mut up_read, mut client_write) = (upstream.try_clone()?, client.try_clone()?);
+    let down = std::thread::spawn(move || {
+        std::io::copy(&mut up_read, &mut client_write).ok();
+        client_write.shutdown(std::net::Shutdown::Both).ok();
+    });
+    std::io::copy(&mut client, &mut upstream).ok();
+    upstream.shutdown(std::net::Shutdown::Write).ok();
+    down.join().ok();
+    Ok(())
+}
+
+#[test]
+fn addresses_follow_networks_and_udp_ports_follow_their_container() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter");
+    let lab = Lab::start()?;
+    let witness = Witness::start(&lab)?;
+    let options = ["-p", "0:5353/udp", "--env=SERVICE_5353_NAME=_names._udp", "--env=SERVICE_TAGS=a,b"];
+    let container = lab.engine.run(&options, &["udp", "5353"])?;
+    witness.until_health(&container, Health::Passing)?;
+    let report = witness.until_report(&container, |report| Some(report.clone()))?;
+    assert_eq!(report.ports[0].registrator_name, Some(Label::fixed("names")));
+    assert_eq!(report.tags, ["a", "b"]);
+    lab.engine.docker(&["network", "create", "user"])?;
+    lab.engine.docker(&["network", "connect", "user", &container.id])?;
+    witness.until(|state| (state.clients.len() == 2).then_some(()))?;
+    lab.engine.docker(&["network", "disconnect", "user", &container.id])?;
+    witness.until(|state| (state.clients.len() == 1).then_some(()))
 }

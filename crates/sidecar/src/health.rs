@@ -2,7 +2,7 @@
 //!
 //! A port begins as Starting, passes with its first pass, fails after three failures in a row, and recovers with one
 //! pass. Checks reach only containers of this node, by their own address and port: docker-proxy accepts connections
-//! before the application does (`M11`), so it is never asked. Each check belongs to one run and ends with it.
+//! before the application does, so it is never asked. Each check belongs to one run and ends with it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -151,8 +151,8 @@ pub fn start(
         relay::listen(settings.relay).map_err(|source| LinkError::Listen { address: settings.relay, source })?;
     let relay_address = listener.address;
     let rules = Rules { range, relay: relay_address };
-    let first = table::Table::default().next(&view.peek(), &settings);
-    let kernel = kernel::Kernel::claim(rules, routes, first.addresses()).map_err(refused)?;
+    let (first, _) = table::Table::default().next(&view.peek(), &settings);
+    let kernel = kernel::Kernel::claim(rules, routes, first.open()).map_err(refused)?;
     let (publisher, table) = published(first);
     let counters = Arc::new(counters::Counters::register(metrics));
     let relay = Arc::new(relay::Relay::new(settings.clone(), (view.clone(), follows), (table.clone(), counters)));

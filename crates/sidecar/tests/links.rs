@@ -17,7 +17,7 @@ use portolan_core::endpoint::State;
 use portolan_core::name::Label;
 use portolan_core::view::EndpointSet;
 use portolan_sidecar::links::LinkLimits;
-use rig::{RELAY, Rig, STRANGER, VIP, service, vip, web};
+use rig::{RELAY, Rig, STRANGER, VIP, service, view, vip, web};
 
 /// "At once": no retransmission and no time-out, on a machine that is busy with other tests.
 const AT_ONCE: Duration = Duration::from_millis(150);
@@ -91,22 +91,21 @@ fn the_last_endpoint_goes_and_comes_back() {
 fn a_change_among_thousands_of_links_takes_effect_at_once() {
     let Some(host) = Host::new() else { return };
     let backend = host.server(Place::Other, any(OTHER), "other");
-    let many = |web_is: State| {
-        let strangers = (0..5000u32).map(|index| {
-            let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 1, 0)) + index);
-            let name = Label::sanitise(&format!("s{index}")).unwrap();
-            let mut service = service(("other", address), EndpointSet::Unfollowed);
-            service.key.service = name;
-            service
-        });
-        strangers.chain([web(&[(backend, web_is)])]).collect::<Vec<_>>()
-    };
-    let rig = Rig::start(&host, many(State::Gone));
+    let strangers = (0..5000u32).map(|index| {
+        let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 1, 0)) + index);
+        let mut service = service(("other", address), EndpointSet::Unfollowed);
+        service.key.service = Label::sanitise(&format!("s{index}")).unwrap();
+        service
+    });
+    let many = view(strangers.collect());
+    let rig = Rig::start_with_view(&host, many.clone());
     assert!(host.shell("nft list set ip portolan links").contains("198.18.20.0 . 80"));
     let mut slowest = Duration::ZERO;
     for _ in 0..5 {
         for (state, answers) in [(State::Usable, true), (State::Gone, false)] {
-            rig.publish(many(state));
+            let mut changed = many.clone();
+            changed.insert_service(web(&[(backend, state)]).into());
+            rig.publish_view(changed);
             let took = eventually("in effect", || host.fetch(Place::Host, vip(80)).0.is_ok() == answers);
             slowest = slowest.max(took);
         }
@@ -191,6 +190,21 @@ fn a_slow_endpoint_may_still_win_when_the_others_fail() {
     let (answer, took) = host.fetch(Place::Container, vip(80));
     assert_eq!(answer.unwrap(), "slow");
     assert!(took > Duration::from_millis(900), "{took:?}");
+}
+
+#[test]
+fn an_endpoint_that_appears_while_connecting_is_tried_too() {
+    let Some(host) = Host::new() else { return };
+    let backend = host.server(Place::Other, any(OTHER), "other");
+    host.shell_at(Place::Other, "nft add table ip t");
+    host.shell_at(Place::Other, "nft add chain ip t i '{ type filter hook input priority 0; }'");
+    host.shell_at(Place::Other, "nft add rule ip t i tcp dport 7777 counter drop");
+    let hole = SocketAddrV4::new(OTHER, 7777);
+    let rig = Rig::start(&host, vec![web(&[(hole, State::Usable)])]);
+    let client = host.start(Place::Container, || host::fetch(vip(80)));
+    eventually("it tries", || host.shell_at(Place::Other, "nft list table ip t").contains("packets 1 "));
+    rig.publish(vec![web(&[(backend, State::Usable)])]);
+    assert_eq!(client.join().unwrap().unwrap(), "other");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{Checked, Method, Plan, listening, probe};
 use crate::docker::state::Input;
 
 /// The first checks of a port follow each other quickly, because somebody waits for the first pass.
-const FIRST_WAIT: Duration = Duration::from_millis(5);
+const FIRST_WAIT: Duration = Duration::from_millis(1);
 /// Reading the sockets of a namespace costs little, but not nothing.
 const LISTENING_WAIT_MAX: Duration = Duration::from_millis(250);
 

@@ -136,3 +136,6 @@ impl Failures {
         self.until.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

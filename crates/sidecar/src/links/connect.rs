@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::choice::Failures;
 
@@ -31,62 +31,58 @@ pub(super) struct Patience {
     pub(super) total: Duration,
 }
 
-/// Connects to the first of `addresses` that answers. The number is how many failed or were too slow.
+/// Connects to the first that answers of what `next` names, which is asked again whenever one failed or was too slow.
+/// The number is how many that were.
 pub(super) async fn first(
-    addresses: &[SocketAddr],
+    next: impl FnMut() -> Option<SocketAddr>,
     patience: Patience,
     failures: &Failures,
 ) -> (Option<TcpStream>, u64) {
-    let deadline = Instant::now() + patience.total;
-    let mut failed = 0;
-    let race = race(addresses, patience.step, (failures, &mut failed));
-    let stream = timeout_at(deadline, race).await.ok().flatten();
-    (stream, failed)
+    let mut race = Race { step: patience.step, failures, failed: 0 };
+    let stream = timeout(patience.total, race.run(next)).await.ok().flatten();
+    (stream, race.failed)
 }
 
-async fn race(
-    addresses: &[SocketAddr],
+struct Race<'a> {
     step: Duration,
-    (failures, failed): (&Failures, &mut u64),
-) -> Option<TcpStream> {
-    let mut waiting = addresses.iter().take(ATTEMPTS_MAX);
-    let mut trying = FuturesUnordered::new();
-    let mut next_at = Instant::now();
-    let mut newest = None;
-    loop {
-        if trying.is_empty() || Instant::now() >= next_at {
+    failures: &'a Failures,
+    failed: u64,
+}
+
+impl Race<'_> {
+    async fn run(&mut self, mut next: impl FnMut() -> Option<SocketAddr>) -> Option<TcpStream> {
+        let mut trying = FuturesUnordered::new();
+        let mut attempts = 0;
+        let mut newest = None;
+        loop {
             // The one that was too slow stands last for others, though it may still win here.
-            if let Some(slow) = newest.take() {
-                failures.note(slow, Instant::now());
-                *failed += 1;
+            newest.take().into_iter().for_each(|slow| self.note(slow));
+            newest = if attempts < ATTEMPTS_MAX { next() } else { None };
+            if let Some(address) = newest {
+                attempts += 1;
+                trying.push(connect(address));
+            } else if trying.is_empty() {
+                return None;
             }
-            match waiting.next() {
-                Some(address) => {
-                    newest = Some(*address);
-                    trying.push(connect(*address));
-                    next_at = Instant::now() + step;
-                }
-                None if trying.is_empty() => return None,
-                None => next_at = Instant::now() + Duration::from_secs(3600),
-            }
-        }
-        tokio::select! {
-            Some((address, connected)) = trying.next() => match connected {
-                Ok(stream) => {
-                    failures.forget(address);
+            let next_at = Instant::now() + self.step;
+            while let Ok(Some((address, connected))) = timeout_at(next_at, trying.next()).await {
+                if let Ok(stream) = connected {
+                    self.failures.forget(address);
                     return Some(stream);
                 }
-                Err(_refused) => {
-                    if newest == Some(address) {
-                        newest = None;
-                        *failed += 1;
-                        next_at = Instant::now();
-                    }
-                    failures.note(address, Instant::now());
+                // One that was too slow before is noted already.
+                if newest == Some(address) {
+                    newest = None;
+                    self.note(address);
+                    break;
                 }
-            },
-            () = sleep_until(next_at) => {}
+            }
         }
+    }
+
+    fn note(&mut self, address: SocketAddr) {
+        self.failures.note(address, Instant::now());
+        self.failed += 1;
     }
 }
 

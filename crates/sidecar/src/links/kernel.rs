@@ -81,14 +81,21 @@ impl Kernel {
     }
 
     fn follow(&mut self, view: &Reader<View>, publisher: &Publisher<Table>, settings: &LinkSettings) {
-        let table = Arc::new(publisher.load().next(&view.peek(), settings));
-        let links = table.addresses();
-        publisher.publish(table);
-        if links == self.links {
+        let (table, touched) = publisher.load().next(&view.peek(), settings);
+        let touched: HashSet<LinkAddress> = touched.into_iter().collect();
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for address in touched {
+            if table.is_open(address) {
+                added.extend(self.links.insert(address).then_some(address));
+            } else {
+                removed.extend(self.links.take(&address));
+            }
+        }
+        publisher.publish(Arc::new(table));
+        if added.is_empty() && removed.is_empty() {
             return;
         }
-        let before = std::mem::replace(&mut self.links, links);
-        let updated = self.rulebook.update(self.links.difference(&before), before.difference(&self.links));
+        let updated = self.rulebook.update(&added, &removed);
         if updated.is_ok() {
             // If this was the only change, what was right still is.
             let now = self.rulebook.generation().ok();

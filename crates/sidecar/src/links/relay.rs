@@ -3,8 +3,9 @@
 //! A connection that is not to a link, or one too many, is reset at once; so is one whose service has no endpoint that
 //! answers. Listening is on the sidecar's link-local address alone.
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,13 +155,32 @@ impl Relay {
             debug!(service.name = %link.key, "endpoints of {} did not become known in time", link.key);
             return Err(Outcome::unknown);
         };
-        let addresses: Vec<SocketAddr> = order(&targets, &self.failures, Instant::now());
+        let mut queue = VecDeque::from(order(&targets, &self.failures, Instant::now()));
+        let mut tried = Vec::new();
+        let next = || {
+            if queue.is_empty() {
+                // The view may have moved on meanwhile: a replaced endpoint is no reason to fail.
+                let newest = self.newest_targets(link).unwrap_or_default();
+                queue.extend(order(&newest, &self.failures, Instant::now()));
+                queue.retain(|address| !tried.contains(address));
+            }
+            let address = queue.pop_front()?;
+            tried.push(address);
+            Some(address)
+        };
         let patience = Patience { step: limits.next_endpoint_after, total: limits.connect_deadline };
-        let (server, failed) = connect::first(&addresses, patience, &self.failures).await;
+        let (server, failed) = connect::first(next, patience, &self.failures).await;
         if failed > 0 {
             open.endpoints_failed(failed);
         }
         server.ok_or(Outcome::unreachable)
+    }
+
+    fn newest_targets(&self, link: &Link) -> Option<Arc<[Target]>> {
+        match &self.table.peek().same(link)?.targets {
+            Targets::Known(targets) => Some(targets.clone()),
+            Targets::Unknown => None,
+        }
     }
 
     async fn targets(&self, link: &Link) -> Option<Arc<[Target]>> {

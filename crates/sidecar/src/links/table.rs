@@ -1,6 +1,9 @@
 //! The link table: what the relay and the kernel need to know of a view, worked out once per change.
+//!
+//! A new table shares with the one before what did not change, so that one change among thousands of services costs
+//! little more than looking at each of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -14,10 +17,10 @@ use super::counters::{LinkFigures, LinkStatus, PortStatus};
 use crate::netlink::table::LinkAddress;
 
 /// All links at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Table {
-    services: HashMap<ServiceKey, LinkedService>,
-    ports: HashMap<LinkAddress, Arc<Link>>,
+    services: imbl::HashMap<ServiceKey, Arc<LinkedService>>,
+    ports: imbl::HashMap<LinkAddress, Arc<Link>>,
 }
 
 /// One port of one virtual address.
@@ -39,7 +42,7 @@ pub(super) enum Targets {
 }
 
 /// A service as it was when its links were worked out.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct LinkedService {
     service: Arc<Service>,
     address: Ipv4Addr,
@@ -48,26 +51,57 @@ struct LinkedService {
 }
 
 impl Table {
-    /// The table of `view`; what did not change is shared with this one.
-    pub(super) fn next(&self, view: &View, settings: &LinkSettings) -> Table {
-        let mut table = Table::default();
+    /// The table of `view`, and every address and port at which it may differ from this one.
+    pub(super) fn next(&self, view: &View, settings: &LinkSettings) -> (Table, Vec<LinkAddress>) {
+        let mut table = self.clone();
+        let mut touched = Vec::new();
+        let mut count = 0;
         for service in view.services.values() {
-            let Some(address) = service.virtual_address() else { continue };
-            // An address outside the range would never reach us; two owners of one are the registry's mistake: first wins.
-            if !settings.range.contains(&address) {
+            let Some(address) = linked_address(service, settings) else { continue };
+            count += 1;
+            let before = table.services.get(&service.key);
+            if before.is_some_and(|before| Arc::ptr_eq(&before.service, service)) {
                 continue;
             }
-            let before = self.services.get(&service.key);
-            let linked = match before {
-                Some(before) if Arc::ptr_eq(&before.service, service) => before.clone(),
-                Some(_) | None => LinkedService::new(service, address, (before, settings)),
-            };
-            for link in &linked.links {
-                table.ports.entry((address, link.port.port)).or_insert_with(|| link.clone());
-            }
-            table.services.insert(service.key.clone(), linked);
+            let before = before.cloned();
+            let linked = Arc::new(LinkedService::new((service, address), before.as_deref(), settings));
+            before.iter().for_each(|before| table.withdraw(before, &mut touched));
+            table.announce(linked, &mut touched);
         }
-        table
+        if table.services.len() != count {
+            let is_gone = |(key, _): &(&ServiceKey, &Arc<LinkedService>)| {
+                view.service(key).is_none_or(|service| linked_address(service, settings).is_none())
+            };
+            let gone: Vec<Arc<LinkedService>> =
+                table.services.iter().filter(is_gone).map(|(_, linked)| linked.clone()).collect();
+            for linked in gone {
+                table.services.remove(&linked.service.key);
+                table.withdraw(&linked, &mut touched);
+            }
+        }
+        (table, touched)
+    }
+
+    fn announce(&mut self, linked: Arc<LinkedService>, touched: &mut Vec<LinkAddress>) {
+        for link in &linked.links {
+            let at = (linked.address, link.port.port);
+            // Two owners of one address are the registry's mistake; the one that has it keeps it.
+            if self.ports.get(&at).is_none_or(|owner| owner.key == link.key) {
+                self.ports.insert(at, link.clone());
+                touched.push(at);
+            }
+        }
+        self.services.insert(linked.service.key.clone(), linked);
+    }
+
+    fn withdraw(&mut self, linked: &LinkedService, touched: &mut Vec<LinkAddress>) {
+        for link in &linked.links {
+            let at = (linked.address, link.port.port);
+            if self.ports.get(&at).is_some_and(|owner| owner.key == link.key) {
+                self.ports.remove(&at);
+                touched.push(at);
+            }
+        }
     }
 
     /// The link at that address and port.
@@ -75,18 +109,29 @@ impl Table {
         self.ports.get(&address)
     }
 
-    /// The addresses and ports that the kernel sends to the relay: unknown yet, or with an endpoint to connect to.
-    pub(super) fn addresses(&self) -> HashSet<LinkAddress> {
-        let is_open = |link: &Link| match &link.targets {
+    /// What became of `link`.
+    pub(super) fn same(&self, link: &Link) -> Option<&Arc<Link>> {
+        let linked = self.services.get(&link.key)?;
+        linked.links.iter().find(|other| other.port.port == link.port.port)
+    }
+
+    /// Whether the kernel sends connections to that address and port to the relay: its endpoints are unknown yet, or there
+    /// is one to connect to.
+    pub(super) fn is_open(&self, address: LinkAddress) -> bool {
+        self.link(address).is_some_and(|link| match &link.targets {
             Targets::Unknown => true,
             Targets::Known(targets) => !targets.is_empty(),
-        };
-        self.ports.iter().filter(|(_, link)| is_open(link)).map(|(address, _)| *address).collect()
+        })
+    }
+
+    /// All that are open.
+    pub(super) fn open(&self) -> HashSet<LinkAddress> {
+        self.ports.keys().copied().filter(|address| self.is_open(*address)).collect()
     }
 
     /// What `portolan links` shows.
     pub(super) fn status(&self) -> Vec<LinkStatus> {
-        let mut status: Vec<LinkStatus> = self.services.values().map(LinkedService::status).collect();
+        let mut status: Vec<LinkStatus> = self.services.values().map(|linked| linked.status()).collect();
         status.sort_by(|a, b| a.service.cmp(&b.service));
         status
     }
@@ -94,9 +139,9 @@ impl Table {
 
 impl LinkedService {
     fn new(
-        service: &Arc<Service>,
-        address: Ipv4Addr,
-        (before, settings): (Option<&LinkedService>, &LinkSettings),
+        (service, address): (&Arc<Service>, Ipv4Addr),
+        before: Option<&LinkedService>,
+        settings: &LinkSettings,
     ) -> LinkedService {
         let figures = before.map_or_else(Arc::default, |before| before.figures.clone());
         let ports = service.link.as_ref().map_or(&[][..], |link| &link.ports);
@@ -121,6 +166,11 @@ impl LinkedService {
     }
 }
 
+/// An address outside the range would never reach us.
+fn linked_address(service: &Service, settings: &LinkSettings) -> Option<Ipv4Addr> {
+    service.virtual_address().filter(|address| settings.range.contains(address))
+}
+
 /// Where `port` of `service` leads, best first.
 pub(super) fn targets(service: &Service, port: LinkPort, settings: &LinkSettings) -> Targets {
     let EndpointSet::Known(endpoints) = &service.endpoints else { return Targets::Unknown };
@@ -141,3 +191,6 @@ pub(super) fn targets(service: &Service, port: LinkPort, settings: &LinkSettings
     targets.dedup_by_key(|target| target.address);
     Targets::Known(targets.into())
 }
+
+#[cfg(test)]
+mod tests;

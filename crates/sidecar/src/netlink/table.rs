@@ -160,14 +160,10 @@ impl Table {
     ///
     /// # Errors
     /// When the kernel refuses, as it does when the table is not as we left it; nothing was changed then.
-    pub fn update<'a>(
-        &mut self,
-        added: impl Iterator<Item = &'a LinkAddress>,
-        removed: impl Iterator<Item = &'a LinkAddress>,
-    ) -> Result<(), NetlinkError> {
+    pub fn update(&mut self, added: &[LinkAddress], removed: &[LinkAddress]) -> Result<(), NetlinkError> {
         self.batch(|writer| {
-            write_elements(writer, kind::DELETE_ELEMENTS, removed);
-            write_elements(writer, kind::NEW_ELEMENTS, added);
+            write_elements(writer, kind::DELETE_ELEMENTS, removed.iter());
+            write_elements(writer, kind::NEW_ELEMENTS, added.iter());
         })
     }
 

@@ -39,16 +39,21 @@ impl Rig {
 
     pub(crate) fn start_with(host: &Host, services: Vec<Service>, limits: LinkLimits) -> Rig {
         let namespace = host.of(Place::Host);
-        Rig::start_where(services, limits, move || enter(&namespace))
+        Rig::start_where(view(services), limits, move || enter(&namespace))
+    }
+
+    pub(crate) fn start_with_view(host: &Host, view: View) -> Rig {
+        let namespace = host.of(Place::Host);
+        Rig::start_where(view, LinkLimits::default(), move || enter(&namespace))
     }
 
     /// In the namespace of this process.
     pub(crate) fn start_here(services: Vec<Service>) -> Rig {
-        Rig::start_where(services, LinkLimits::default(), || {})
+        Rig::start_where(view(services), LinkLimits::default(), || {})
     }
 
-    fn start_where(services: Vec<Service>, limits: LinkLimits, prepare: impl FnOnce() + Send + 'static) -> Rig {
-        let (publisher, view) = published(view(services));
+    fn start_where(view: View, limits: LinkLimits, prepare: impl FnOnce() + Send + 'static) -> Rig {
+        let (publisher, view) = published(view);
         let (follows, followed) = follows();
         let (ready, started) = mpsc::channel();
         let jobs = Jobs::new();
@@ -75,7 +80,11 @@ impl Rig {
     }
 
     pub(crate) fn publish(&self, services: Vec<Service>) {
-        self.view.publish(Arc::new(view(services)));
+        self.publish_view(view(services));
+    }
+
+    pub(crate) fn publish_view(&self, view: View) {
+        self.view.publish(Arc::new(view));
     }
 }
 
