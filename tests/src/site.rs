@@ -11,6 +11,7 @@ use crate::lab::Lab;
 use crate::namespace::Namespace;
 use crate::programs::Program;
 use crate::wait::{PATIENCE, eventually};
+use crate::wire::Wire;
 
 /// The cluster of every node of a site.
 pub const CLUSTER: &str = "production";
@@ -167,4 +168,28 @@ pub fn start_dnsmasq(node: &Arc<Namespace>, address: Ipv4Addr, args: &[&str]) ->
     let program = Program::start_file(node, "dnsmasq", &[&own[..], &["--pid-file", &listen], args].concat())?;
     eventually(PATIENCE, || node.run("dig", &["+tries=1", "+time=1", &format!("@{address}"), "x"]))?;
     Ok(program)
+}
+
+/// A node that reaches the registry of another one by a wire of the test's.
+#[derive(Debug)]
+pub struct Follower {
+    /// `portolan-sidecar`.
+    pub sidecar: Program,
+    /// From this node's loopback to the registry's.
+    pub wire: Wire,
+    /// Where it runs.
+    pub node: Arc<Namespace>,
+}
+
+impl Follower {
+    /// Starts a sidecar as node `b` on another node of the site's network. Without a Docker engine its socket is missing.
+    ///
+    /// # Errors
+    /// When a part refuses.
+    pub fn start(site: &Site, node: &Arc<Namespace>, docker_socket: &Path) -> anyhow::Result<Self> {
+        let wire = Wire::lay(node, site.node(), REGISTRY_GRPC)?;
+        let mut sidecar = start_sidecar(node, docker_socket, &["--node=b"])?;
+        sidecar.listening("node-dns")?;
+        Ok(Follower { sidecar, wire, node: node.clone() })
+    }
 }
