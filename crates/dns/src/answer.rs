@@ -76,7 +76,7 @@ pub enum Outcome {
 
 /// Answers `question` from `view`.
 pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome {
-    let refused = || Outcome::Reply(finish(Reply::bare(ResponseCode::Refused), view, client));
+    let refused = || Outcome::Reply(finish(Reply::bare(ResponseCode::Refused), view));
     let labels: Vec<&[u8]> = question.name.iter().collect();
     let meaning = lookup(&labels, &client.authority.zone);
     let is_bare = matches!(meaning, Meaning::Bare(_));
@@ -95,7 +95,7 @@ pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome 
             Perspective::Node { .. } => Outcome::Forward,
             Perspective::Registry => {
                 let reply = Reply::bare(ResponseCode::Refused).because(extended::NOT_OURS);
-                Outcome::Reply(finish(reply, view, client))
+                Outcome::Reply(finish(reply, view))
             }
         };
     }
@@ -106,16 +106,16 @@ pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome 
     }
     if view.readiness == Readiness::Loading && !matches!(meaning, Meaning::Address(_)) {
         let reply = Reply::bare(ResponseCode::ServFail).because(extended::NOT_READY);
-        return Outcome::Reply(finish(reply, view, client));
+        return Outcome::Reply(finish(reply, view));
     }
     match found(&meaning, question.record_type, view, client) {
         Found::Answers(answers) => {
-            let mut reply = positive(answers, view, client);
+            let mut reply = positive(answers, view);
             // No zone that this server has stands above these, so no SOA may either.
             reply.has_soa &= !is_bare && !matches!(meaning, Meaning::Reverse(_));
             Outcome::Reply(reply)
         }
-        Found::Nothing => Outcome::Reply(negative(view, client)),
+        Found::Nothing => Outcome::Reply(negative(view)),
         Found::Unfollowed(key) => Outcome::Follow(key),
     }
 }
@@ -262,23 +262,22 @@ fn pointer(name: &ReverseName, client: &Client<'_>) -> Answer {
     Answer::Pointer(meaning.full_name(&client.authority.zone).expect("nodes and services have full names"))
 }
 
-fn positive(answers: Vec<Answer>, view: &View, client: &Client<'_>) -> Reply {
+fn positive(answers: Vec<Answer>, view: &View) -> Reply {
     let mut reply = Reply::bare(ResponseCode::NoError);
     reply.has_soa = answers.is_empty();
     reply.answers = answers;
     reply.extended = (view.readiness == Readiness::Stale).then_some(extended::STALE);
-    finish(Reply { is_authoritative: true, ..reply }, view, client)
+    finish(Reply { is_authoritative: true, ..reply }, view)
 }
 
-fn negative(view: &View, client: &Client<'_>) -> Reply {
+fn negative(view: &View) -> Reply {
     let mut reply = Reply::bare(ResponseCode::NXDomain);
     reply.has_soa = true;
     reply.extended = (view.readiness == Readiness::Stale).then_some(extended::STALE_NXDOMAIN);
-    finish(Reply { is_authoritative: true, ..reply }, view, client)
+    finish(Reply { is_authoritative: true, ..reply }, view)
 }
 
-fn finish(reply: Reply, view: &View, client: &Client<'_>) -> Reply {
-    let is_recursion_available = matches!(client.perspective, Perspective::Node { .. });
+fn finish(reply: Reply, view: &View) -> Reply {
     // Serial numbers wrap (RFC 1982); nobody compares these but a person.
-    Reply { is_recursion_available, serial: view.index as u32, ..reply }
+    Reply { serial: view.index as u32, ..reply }
 }

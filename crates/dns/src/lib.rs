@@ -8,11 +8,23 @@
 //! ```
 //!
 //! - [`authority`]: the settings of the zone.
-//! - [`wire`]: messages.
+//! - [`wire`]: encodes and decodes messages.
 //! - [`answer`]: the one function that decides what a name answers.
+//! - [`server`]: from a packet to its reply, with the waits.
+//! - [`listen`]: binds UDP and TCP, and serves both.
+//! - [`forward`]: everything outside the zone, on a node.
+//! - [`metrics`]: counts of questions by outcome.
+//! - [`resolution`]: that function's answers as one value for people.
 //!
 //! This crate never talks to a registry or to Docker: whoever follows services and knows containers is handed in.
 
 pub mod answer;
 pub mod authority;
+pub mod forward;
+pub mod listen;
+pub mod metrics;
+pub mod resolution;
+pub mod server;
+mod tcp;
+mod udp;
 pub mod wire;

@@ -12,8 +12,8 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
 pub use decode::{Decoded, decode};
-pub(crate) use encode::WireName;
 pub use encode::encode;
+pub(crate) use encode::{WireName, opt_record, put_question};
 
 /// The size that we announce, and the most that we send over UDP (DNS flag day 2020): it fits every path unfragmented.
 pub const UDP_PAYLOAD: u16 = 1232;
@@ -54,6 +54,8 @@ pub struct Edns {
 /// A well-formed request, or as much of it as a refusal has to repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
+    /// How it came.
+    pub transport: Transport,
     /// To be echoed.
     pub id: u16,
     /// The four bits as they came.
@@ -70,8 +72,8 @@ pub struct Request {
 
 impl Request {
     /// The most octets that a reply to this request may have.
-    pub fn reply_octets_max(&self, transport: Transport) -> usize {
-        match transport {
+    pub fn reply_octets_max(&self) -> usize {
+        match self.transport {
             Transport::Tcp => usize::from(u16::MAX),
             Transport::Udp => {
                 let said = self.edns.map_or(PLAIN_PAYLOAD, |edns| edns.payload);
@@ -121,7 +123,7 @@ pub struct Reply {
     pub code: ResponseCode,
     /// AA.
     pub is_authoritative: bool,
-    /// RA.
+    /// RA: whether this server forwards. Set by the server, for all replies.
     pub is_recursion_available: bool,
     /// The answers, best first.
     pub answers: Vec<Answer>,

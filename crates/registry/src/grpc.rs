@@ -1,2 +1,108 @@
 //! The gRPC surface: Register hears sidecars, Subscribe tells them.
+//!
+//! Register writes through the intake; Subscribe reads the catalog. Neither knows the store.
+
 mod outbox;
+mod register;
+mod subscribe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_proto::wire::registry_server::{Registry, RegistryServer};
+use portolan_proto::{MESSAGE_BYTES_MAX, wire};
+use portolan_runtime::jobs::Jobs;
+use portolan_runtime::published::Reader;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+use tracing::error;
+
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::intake::Intake;
+
+/// How often the registry says that it is alive.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// A peer that says nothing, or takes nothing, for this long is let go.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How many calls are served at once: two for each of 10,000 nodes, and room for those that come anew.
+const CALLS_MAX: usize = 24_000;
+/// How many messages wait for a peer; the sender waits when it is full.
+const QUEUED_MAX: usize = 64;
+
+/// What the surface joins.
+#[derive(Debug, Clone)]
+pub(crate) struct Surface {
+    jobs: Jobs,
+    intake: Arc<Intake>,
+    catalog: Reader<Catalog>,
+    clock: Clock,
+    calls: Arc<Semaphore>,
+}
+
+impl Surface {
+    pub(crate) fn new(jobs: Jobs, intake: Arc<Intake>, catalog: Reader<Catalog>, clock: Clock) -> Self {
+        Surface { jobs, intake, catalog, clock, calls: Arc::new(Semaphore::new(CALLS_MAX)) }
+    }
+
+    /// Serves `listener` until shutdown.
+    pub(crate) fn serve(self, listener: TcpListener) {
+        let jobs = self.jobs.clone();
+        let service = RegistryServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        jobs.start("grpc", async move {
+            let mut server = tonic::transport::Server::builder().tcp_nodelay(true).tcp_keepalive(Some(SILENCE_MAX));
+            if let Err(error) = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await
+            {
+                error!("serve gRPC: {error}");
+            }
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl Registry for Surface {
+    type RegisterStream = ReceiverStream<Result<wire::RegisterResponse, Status>>;
+    type SubscribeStream = ReceiverStream<Result<wire::SubscribeResponse, Status>>;
+
+    async fn register(
+        &self,
+        request: Request<Streaming<wire::RegisterRequest>>,
+    ) -> Result<Response<Self::RegisterStream>, Status> {
+        let permit = self.calls.clone().try_acquire_owned().map_err(|_| too_many())?;
+        let (down, response) = mpsc::channel(QUEUED_MAX);
+        let registration = register::Registration {
+            intake: self.intake.clone(),
+            catalog: self.catalog.clone(),
+            clock: self.clock,
+            down,
+        };
+        let conversation = register::converse(registration, request.into_inner());
+        self.jobs.start_work("register", async move {
+            conversation.await;
+            drop(permit);
+        });
+        Ok(Response::new(ReceiverStream::new(response)))
+    }
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<wire::SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let permit = self.calls.clone().try_acquire_owned().map_err(|_| too_many())?;
+        let (down, response) = mpsc::channel(QUEUED_MAX);
+        let conversation = subscribe::converse(self.catalog.clone(), request.into_inner(), down);
+        self.jobs.start_work("subscribe", async move {
+            conversation.await;
+            drop(permit);
+        });
+        Ok(Response::new(ReceiverStream::new(response)))
+    }
+}
+
+fn too_many() -> Status {
+    Status::resource_exhausted("this registry serves as many sidecars as it can: try another")
+}

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -113,6 +114,18 @@ impl Jobs {
         self.inner.shutdown.cancelled().await;
     }
 
+    /// Runs until a signal asks to stop, or a job fails; then ends every job.
+    ///
+    /// # Errors
+    /// The first job that ended although it should not have.
+    pub async fn run_until_stopped(&self) -> Result<(), Failure> {
+        tokio::select! {
+            () = stop_signal() => self.shut_down(),
+            () = self.shutdown_requested() => {}
+        }
+        self.finished().await
+    }
+
     /// Waits for shutdown, then for the jobs, at most five seconds.
     ///
     /// # Errors
@@ -124,6 +137,21 @@ impl Jobs {
             error!("some jobs did not end within {} s of shutdown", SHUTDOWN_GRACE.as_secs());
         }
         self.inner.failure.borrow().clone().map_or(Ok(()), Err)
+    }
+}
+
+/// Waits for SIGTERM or SIGINT. Cancel-safe.
+pub async fn stop_signal() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            // Without a handler the signal's default ends the process, which is what was asked.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminate => {}
+        Ok(()) = tokio::signal::ctrl_c() => {}
     }
 }
 

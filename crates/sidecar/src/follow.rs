@@ -3,12 +3,13 @@
 //! Asking never waits. The queue is bounded; when it is full the request is dropped, and the asker's own time-out
 //! (200 ms for a DNS question) makes the client ask again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_core::name::ServiceKey;
 use portolan_core::view::{Service, View};
+use portolan_dns::server::Follow;
 use portolan_runtime::published::Reader;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// How many requests may wait for the subscription.
@@ -45,5 +46,11 @@ impl Follows {
         let mut view = view.clone();
         let found = tokio::time::timeout(patience, view.wait_for(|view| known(view).is_some())).await;
         known(found.ok().flatten()?.as_ref())
+    }
+}
+
+impl Follow for Follows {
+    fn ask(&self, key: &ServiceKey) {
+        Follows::ask(self, key);
     }
 }

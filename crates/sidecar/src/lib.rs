@@ -5,13 +5,26 @@
 //! registry ══Subscribe══> subscription ──view──┬──> dns     (containers ask)
 //!                                              └──> links   (containers connect)
 //! ```
+//!
+//! - [`docker`], [`health`], [`registration`], `register`: the road up, what this node sees of its containers.
+//! - [`subscription`], [`links`], [`follow`], [`snapshot`]: the road down, what the registry tells of all.
+//! - `connection`: both calls on one connection. `overlay`: own evidence over the view. [`standby`]: one at a time.
+//! - [`netlink`]: the kernel's rules and routes. [`identity`], [`settings`], [`inspect`], `admin`: for people.
 
+mod admin;
+pub mod app;
 mod connection;
+pub mod docker;
 pub mod follow;
+pub mod health;
 pub mod identity;
+pub mod inspect;
+pub mod links;
+pub mod netlink;
 mod overlay;
 mod register;
 pub mod registration;
+pub mod settings;
 pub mod snapshot;
 pub mod standby;
 pub mod subscription;

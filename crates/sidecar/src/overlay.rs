@@ -15,17 +15,17 @@ use portolan_core::view::{EndpointSet, Readiness, Service, View};
 
 /// What this node knows of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Local<'a> {
+pub(crate) struct Local<'a> {
     /// Its key.
-    pub node: &'a NodeKey,
+    pub(crate) node: &'a NodeKey,
     /// Its availability zone.
-    pub az: Option<&'a str>,
+    pub(crate) az: Option<&'a str>,
     /// Its containers, as Docker showed them.
-    pub reports: &'a [ContainerReport],
+    pub(crate) reports: &'a [ContainerReport],
 }
 
 /// `view` as this node should answer it.
-pub fn overlay(view: &View, local: Local<'_>) -> View {
+pub(crate) fn overlay(view: &View, local: Local<'_>) -> View {
     let mut words: HashMap<EndpointKey, (&ContainerReport, &PortReport)> = HashMap::new();
     for container in local.reports.iter().filter(|container| !container.is_refused) {
         words.extend(container.ports.iter().map(|port| (key_of(local.node, container, port), (container, port))));
@@ -130,3 +130,6 @@ fn endpoint(
         meta: container.meta.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,17 +46,17 @@ pub(crate) enum RegisterError {
 
 /// How far the registration is, for status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Whether a registry has welcomed this node and still speaks.
-    pub is_connected: bool,
+    pub(crate) is_connected: bool,
     /// The session it gave.
-    pub session: u64,
+    pub(crate) session: u64,
     /// The generation sent last.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// The generation that is durable.
-    pub acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// The registry's reason, when it refused this node.
-    pub refused: Option<String>,
+    pub(crate) refused: Option<String>,
 }
 
 /// Registers over any number of connections.
@@ -111,14 +111,18 @@ impl Registrar {
                 message = next(&mut down) => {
                     silent_at = Instant::now() + SILENCE_MAX;
                     match message.and_then(|message| self.take(message)) {
-                        Ok(Taken::Welcome) => self.report(),
-                        Ok(Taken::Nothing) => continue,
+                        Ok(Taken::Welcome) if self.local.peek().is_complete => self.report(),
+                        Ok(Taken::Welcome | Taken::Nothing) => continue,
                         Err(error) => return error,
                     }
                 }
                 is_open = self.local.changed(), if is_welcome => {
                     if !is_open {
                         return RegisterError::Ended;
+                    }
+                    // Before every container was seen once, a report would take away what it lacks.
+                    if !self.local.peek().is_complete {
+                        continue;
                     }
                     self.report()
                 }

@@ -121,7 +121,9 @@ impl Subscription {
             }
         }
         for node in directory.nodes.into_iter().filter_map(|node| exchange::node_in(node).ok()) {
-            self.complete.iter_mut().for_each(|listing| drop(listing.nodes.insert(node.key.clone())));
+            if let Some(listing) = &mut self.complete {
+                listing.nodes.insert(node.key.clone());
+            }
             self.view.insert_node(Arc::new(node));
         }
         for name in directory.removed_services.iter().filter_map(|name| exchange::service_name_in(Some(name)).ok()) {
@@ -133,7 +135,9 @@ impl Subscription {
     }
 
     fn list(&mut self, mut service: Service) {
-        self.complete.iter_mut().for_each(|listing| drop(listing.services.insert(service.key.clone())));
+        if let Some(listing) = &mut self.complete {
+            listing.services.insert(service.key.clone());
+        }
         if let Some(set) = self.sets.get(&service.key) {
             service.endpoints = set.endpoints.clone();
         }

@@ -4,15 +4,19 @@
 //! server is pinned to CPU 0, the generator to CPU 1; CPU time is the server's own, from /proc, per answered question.
 //! Usage: bench_dns PATH/TO/portolan-registry [ROUNDS]
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
+use portolan_tests::process;
 use portolan_tests::synthetic::{SyntheticNode, container};
+use portolan_tests::wait::now;
 
 const SERVICES: usize = 1_000;
 const NODES: usize = 4;
@@ -65,30 +69,19 @@ impl Server {
 
     /// CPU time of the process and its children so far.
     fn cpu(&self) -> Result<Duration> {
-        let mut ticks = 0;
-        for pid in std::iter::once(self.child.id()).chain(children(self.child.id())) {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            let fields: Vec<&str> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
-            ticks += fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        }
-        Ok(Duration::from_millis(ticks * 10))
+        let all = std::iter::once(self.child.id()).chain(process::children(self.child.id()));
+        all.map(process::cpu).sum()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for pid in children(self.child.id()) {
+        for pid in process::children(self.child.id()) {
             Command::new("kill").arg(pid.to_string()).status().ok();
         }
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let direct: Vec<u32> = list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-    direct.iter().flat_map(|pid| children(*pid)).chain(direct.iter().copied()).collect()
 }
 
 fn pin(pid: u32, cpu: u32) -> Result<()> {
@@ -199,7 +192,7 @@ struct Figure {
 /// Keeps `IN_FLIGHT` questions under way for one round.
 fn load(server: &Server, port: u16, questions: &[Vec<u8>]) -> Result<Figure> {
     let socket = socket(port)?;
-    let (cpu, began) = (server.cpu()?, Instant::now());
+    let (cpu, began) = (server.cpu()?, now());
     let mut questions = questions.iter().cycle();
     let mut buffer = [0; 4096];
     let mut answered = 0u64;

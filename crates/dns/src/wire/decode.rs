@@ -3,7 +3,7 @@
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 
-use super::{Edns, Question, Request};
+use super::{Edns, Question, Request, Transport};
 
 /// RFC 1035 section 4.1.1.
 const HEADER_OCTETS: usize = 12;
@@ -21,8 +21,8 @@ pub enum Decoded {
     Drop,
 }
 
-/// Reads `packet`.
-pub fn decode(packet: &[u8]) -> Decoded {
+/// Reads `packet`, which came over `transport`.
+pub fn decode(packet: &[u8], transport: Transport) -> Decoded {
     let Some(header) = packet.first_chunk::<HEADER_OCTETS>() else {
         return Decoded::Drop;
     };
@@ -30,6 +30,7 @@ pub fn decode(packet: &[u8]) -> Decoded {
         return Decoded::Drop;
     }
     let mut request = Request {
+        transport,
         id: u16::from_be_bytes([header[0], header[1]]),
         opcode: header[2] >> 3 & 0xf,
         recursion_desired: header[2] & 1 != 0,

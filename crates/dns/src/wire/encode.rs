@@ -49,11 +49,11 @@ impl WireName {
     }
 }
 
-/// Writes the reply to `request` into `out`, which is emptied first: at most `octets_max`, which is at least 512.
-pub fn encode(request: &Request, reply: &Reply, authority: &Authority, octets_max: usize, out: &mut Vec<u8>) {
+/// Writes the reply to `request` into `out`, which is emptied first, at most as long as the asker can take.
+pub fn encode(request: &Request, reply: &Reply, authority: &Authority, out: &mut Vec<u8>) {
     out.clear();
     let opt = opt_record(request, reply);
-    let mut writer = Writer { out, end: octets_max - opt.len(), zone_at: None, targets: Vec::new() };
+    let mut writer = Writer { out, end: request.reply_octets_max() - opt.len(), zone_at: None, targets: Vec::new() };
     writer.out.extend_from_slice(&[0; HEADER_OCTETS]);
     let mut counts = [0u16; 4];
     if let Some(question) = &request.question {
@@ -72,25 +72,23 @@ pub fn encode(request: &Request, reply: &Reply, authority: &Authority, octets_ma
         out.extend_from_slice(&opt);
         counts[3] += 1;
     }
-    header(request, reply, counts, is_cut, out);
-}
-
-fn header(request: &Request, reply: &Reply, counts: [u16; 4], is_cut: bool, out: &mut [u8]) {
-    let bit = |is_set: bool, position: u8| u8::from(is_set) << position;
-    out[..2].copy_from_slice(&request.id.to_be_bytes());
-    out[2] = 0x80
-        | request.opcode << 3
-        | bit(reply.is_authoritative, 2)
-        | bit(is_cut, 1)
-        | bit(request.recursion_desired, 0);
-    out[3] = bit(reply.is_recursion_available, 7) | (u16::from(reply.code) & 0xf) as u8;
+    out[..4].copy_from_slice(&header(request, reply));
+    out[2] |= u8::from(is_cut) << 1;
     for (place, count) in out[4..HEADER_OCTETS].chunks_exact_mut(2).zip(counts) {
         place.copy_from_slice(&count.to_be_bytes());
     }
 }
 
+/// Id and flags, without TC.
+fn header(request: &Request, reply: &Reply) -> [u8; 4] {
+    let bit = |is_set: bool, position: u8| u8::from(is_set) << position;
+    let [high, low] = request.id.to_be_bytes();
+    let flags = 0x80 | request.opcode << 3 | bit(reply.is_authoritative, 2) | bit(request.recursion_desired, 0);
+    [high, low, flags, bit(reply.is_recursion_available, 7) | (u16::from(reply.code) & 0xf) as u8]
+}
+
 /// The OPT record (RFC 6891 section 6.1.2), or nothing for an asker without EDNS.
-fn opt_record(request: &Request, reply: &Reply) -> Vec<u8> {
+pub(crate) fn opt_record(request: &Request, reply: &Reply) -> Vec<u8> {
     let Some(edns) = request.edns else { return Vec::new() };
     let mut opt = vec![0];
     opt.extend_from_slice(&TYPE_OPT.to_be_bytes());
@@ -110,6 +108,17 @@ fn opt_record(request: &Request, reply: &Reply) -> Vec<u8> {
     opt
 }
 
+/// Writes a question: name, type, class.
+pub(crate) fn put_question(question: &Question, out: &mut Vec<u8>) {
+    for label in question.name.iter() {
+        out.push(label.len() as u8);
+        out.extend_from_slice(label);
+    }
+    out.push(0);
+    out.extend_from_slice(&u16::from(question.record_type).to_be_bytes());
+    out.extend_from_slice(&u16::from(question.class).to_be_bytes());
+}
+
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
     /// How long the message may become before the OPT record.
@@ -122,16 +131,11 @@ struct Writer<'o> {
 
 impl Writer<'_> {
     fn question(&mut self, question: &Question, authority: &Authority) {
-        for label in question.name.iter() {
-            self.out.push(label.len() as u8);
-            self.out.extend_from_slice(label);
-        }
-        self.out.push(0);
+        put_question(question, self.out);
         let zone = &authority.zone_name.0;
-        let start = self.out.len().saturating_sub(zone.len()).max(HEADER_OCTETS);
-        self.zone_at = self.out[start..].eq_ignore_ascii_case(zone).then_some(start as u16);
-        self.u16(u16::from(question.record_type));
-        self.u16(u16::from(question.class));
+        let name_end = self.out.len() - 4;
+        let start = name_end.saturating_sub(zone.len()).max(HEADER_OCTETS);
+        self.zone_at = self.out[start..name_end].eq_ignore_ascii_case(zone).then_some(start as u16);
     }
 
     /// Writes one answer; `false` and nothing written when it does not fit.

@@ -23,7 +23,6 @@ pub(super) type Down = mpsc::Sender<Result<wire::SubscribeResponse, Status>>;
 /// Serves one subscription until either side ends it.
 pub(super) async fn converse(
     mut catalog: Reader<Catalog>,
-    epoch: String,
     mut requests: Streaming<wire::SubscribeRequest>,
     down: Down,
 ) {
@@ -59,8 +58,9 @@ pub(super) async fn converse(
         };
         // A digest and a heartbeat speak of what was sent before them, so the update goes first.
         let newest = catalog.load();
-        let mut messages = outbox.update(&newest.view, &epoch);
-        let is_complete = messages.iter().any(|kind| matches!(kind, Kind::Directory(directory) if directory.is_complete));
+        let mut messages = outbox.update(&newest.view, &newest.epoch);
+        let is_complete =
+            messages.iter().any(|kind| matches!(kind, Kind::Directory(directory) if directory.is_complete));
         messages.extend(is_complete.then_some(Kind::Heartbeat(wire::Heartbeat { index: newest.view.index })));
         messages.extend(match extra {
             Some(Kind::Digest(_)) => outbox.digest(),

@@ -1,9 +1,7 @@
 //! Questions and answers as text, in `golden/answers.txt`: each `?` line is the input, what follows is expected.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p portolan-dns --test answers` writes the file anew; read the difference. Replies are
+//! `UPDATE_GOLDEN=1 cargo test -p portolan-dns --test dns` writes the file anew; read the difference. Replies are
 //! read back by hickory-proto, which did not write them. The order seed is fixed.
-
-mod fixture;
 
 use std::fmt::Write as _;
 
@@ -15,7 +13,9 @@ use portolan_core::view::{Readiness, View};
 use portolan_dns::answer::{Client, Outcome, Perspective, answer};
 use portolan_dns::wire::{Decoded, Reply, Request, Transport, decode, encode};
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/answers.txt");
+use crate::fixture;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dns/golden/answers.txt");
 
 /// `? WHERE NAME TYPE [edns] [dnssec] [tcp] [loading] [stale] [class=CH]`, with WHERE `node` or `registry`.
 fn converse(line: &str) -> String {
@@ -48,25 +48,25 @@ fn converse(line: &str) -> String {
 }
 
 fn spoken(message: &Message, view: &View, perspective: Perspective<'_>, transport: Transport) -> String {
-    let request = match decode(&message.to_vec().unwrap()) {
+    let request = match decode(&message.to_vec().unwrap(), transport) {
         Decoded::Ask(request) => request,
-        Decoded::Refuse(request, code) => return shown(&request, &Reply::bare(code), transport),
+        Decoded::Refuse(request, code) => return shown(&request, &Reply::bare(code)),
         Decoded::Drop => return "dropped\n".to_owned(),
     };
     let authority = fixture::authority();
-    let octets_max = request.reply_octets_max(transport);
+    let octets_max = request.reply_octets_max();
     let client = Client { perspective, az: None, octets_max, order_seed: 1, authority: &authority };
     match answer(request.question.as_ref().unwrap(), view, &client) {
-        Outcome::Reply(reply) => shown(&request, &reply, transport),
+        Outcome::Reply(reply) => shown(&request, &reply),
         Outcome::Follow(key) => format!("follow {key}\n"),
         Outcome::Forward => "forward\n".to_owned(),
     }
 }
 
-fn shown(request: &Request, reply: &Reply, transport: Transport) -> String {
+fn shown(request: &Request, reply: &Reply) -> String {
     let mut packet = Vec::new();
-    let octets_max = request.reply_octets_max(transport);
-    encode(request, reply, &fixture::authority(), octets_max, &mut packet);
+    let octets_max = request.reply_octets_max();
+    encode(request, reply, &fixture::authority(), &mut packet);
     assert!(packet.len() <= octets_max);
     let read = Message::from_vec(&packet).unwrap();
     assert_eq!(read.metadata.id, 4660);
@@ -106,5 +106,10 @@ fn answers_as_the_golden_file_says() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(GOLDEN, &actual).unwrap();
     }
-    assert_eq!(actual, golden);
+    let differing = actual.lines().zip(golden.lines()).position(|(actual, expected)| actual != expected);
+    let shown = |text: &str, at: usize| text.lines().skip(at.saturating_sub(2)).take(5).collect::<Vec<_>>().join("\n");
+    if let Some(at) = differing {
+        panic!("line {}:\n{}\nexpected:\n{}", at + 1, shown(&actual, at), shown(&golden, at));
+    }
+    assert_eq!(actual.len(), golden.len(), "one ends before the other");
 }

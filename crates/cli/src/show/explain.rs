@@ -1,0 +1,73 @@
+//! Why a name answers what it answers.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use portolan_registry::http::api::{Candidate, Explanation, RefusedInput};
+
+use super::{Cell, Screen, Table, Tone, seconds};
+
+/// Every candidate, what each witness says, the rule that decided, and what was refused.
+pub(crate) fn explanation<W: Write>(screen: &mut Screen<W>, why: &Explanation) -> io::Result<()> {
+    screen.cells(&[
+        Cell::toned(&why.name, Tone::Strong),
+        format!("service {} of cluster {}, index {},", why.service, why.cluster, why.index).into(),
+        Cell::word(&why.readiness),
+    ])?;
+    if let Some(link) = &why.link {
+        screen.line(&format!("virtual address {} ({})", link.address, link.mode))?;
+    }
+    if why.candidates.is_empty() {
+        screen.line("no candidates: no container of this service was reported")?;
+    }
+    for candidate in &why.candidates {
+        screen.line("")?;
+        one(screen, candidate)?;
+    }
+    if !why.refused.is_empty() {
+        screen.line("")?;
+        screen.cells(&[Cell::word("refused"), "of the service:".into()])?;
+        refused(screen, &why.refused)?;
+    }
+    Ok(())
+}
+
+fn refused<W: Write>(screen: &mut Screen<W>, all: &[RefusedInput]) -> io::Result<()> {
+    all.iter().try_for_each(|refused| screen.line(&format!("    {}: {}", refused.field, refused.reason)))
+}
+
+fn one<W: Write>(screen: &mut Screen<W>, candidate: &Candidate) -> io::Result<()> {
+    let id = &candidate.id;
+    let place = match candidate.address {
+        Some(address) => SocketAddr::new(address, candidate.port).to_string(),
+        None => format!("port {}", candidate.port),
+    };
+    let answered = if candidate.is_answered { "answered" } else { "not answered" };
+    screen.cells(&[
+        Cell::word(&candidate.state),
+        format!("{} on {}, {place} to {}/{},", id.container, id.node, id.container_port, id.protocol).into(),
+        answered.into(),
+    ])?;
+    let mut table = Table::indented(2);
+    for said in &candidate.witnesses {
+        let age = said.age_seconds.map(|age| format!("for {}", seconds(age))).unwrap_or_default();
+        let mut row = vec![said.witness.as_str().into(), Cell::plain(&said.word)];
+        if !age.is_empty() {
+            row.push(age.into());
+        }
+        table.row(row);
+    }
+    table.row(vec!["rule".into(), Cell::plain(&candidate.rule_text)]);
+    table.row(vec!["name".into(), format!("by {}", candidate.named_by).into()]);
+    if let Some(ended) = &candidate.ended {
+        let code = ended.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+        let memory = if ended.is_out_of_memory { ", out of memory" } else { "" };
+        table.row(vec!["ended".into(), format!("{}{code}{memory}", ended.at).into()]);
+    }
+    screen.table(&table)?;
+    if !candidate.refused.is_empty() {
+        let whole = if candidate.is_refused { "so it is in no answer:" } else { "and the rest registered:" };
+        screen.cells(&[Cell::plain(" "), Cell::word("refused"), whole.into()])?;
+    }
+    refused(screen, &candidate.refused)
+}

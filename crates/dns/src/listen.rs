@@ -1,0 +1,69 @@
+//! Both listeners of one address: bound first, served later, so that a program starts with every port or not at all.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portolan_runtime::jobs::Jobs;
+use thiserror::Error;
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::server::Server;
+use crate::{tcp, udp};
+
+/// How often a free port is drawn again, when TCP cannot have the one that UDP was given.
+const PORT_ATTEMPTS: usize = 16;
+
+/// A UDP socket and a TCP listener on one address and port.
+#[derive(Debug)]
+pub struct Listeners {
+    udp: UdpSocket,
+    tcp: TcpListener,
+    address: SocketAddr,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, Error)]
+#[error("bind DNS {transport} to {address}")]
+pub struct BindError {
+    transport: &'static str,
+    address: SocketAddr,
+    #[source]
+    source: std::io::Error,
+}
+
+impl Listeners {
+    /// Binds both. Port 0 finds one that is free for both. Bind an address rather than all of them (`0.0.0.0`): a
+    /// reply comes from the address that was asked only if the socket has no other (RFC 2181 section 4).
+    ///
+    /// # Errors
+    /// When either is in use or not allowed.
+    pub async fn bind(address: SocketAddr) -> Result<Listeners, BindError> {
+        let mut attempt = 1;
+        loop {
+            let bound = Self::bind_once(address).await;
+            if bound.is_ok() || address.port() != 0 || attempt == PORT_ATTEMPTS {
+                return bound;
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn bind_once(address: SocketAddr) -> Result<Listeners, BindError> {
+        let error = |transport| move |source| BindError { transport, address, source };
+        let udp = UdpSocket::bind(address).await.map_err(error("udp"))?;
+        let address = udp.local_addr().map_err(error("udp"))?;
+        let tcp = TcpListener::bind(address).await.map_err(error("tcp"))?;
+        Ok(Listeners { udp, tcp, address })
+    }
+
+    /// Where they listen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves both until shutdown.
+    pub fn serve(self, jobs: &Jobs, server: Arc<Server>) {
+        udp::serve(jobs, self.udp, &server);
+        tcp::serve(jobs, self.tcp, server);
+    }
+}

@@ -1,0 +1,124 @@
+//! DNS over TCP (RFC 7766): a small accept loop of our own.
+//!
+//! hickory-server's was rejected: it has no cap on connections, and it brings a second encoder and a task per question.
+//! Here every bound is in sight: connections, idle time, questions in flight per connection. Replies go out as they
+//! are ready, in any order (RFC 7766 section 6.2.1.1).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use portolan_runtime::jobs::Jobs;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::debug;
+
+use crate::server::{Packet, Server, Step};
+use crate::wire::Transport;
+
+/// Open connections per listener; one more is closed at once, so that waiting ones cannot keep out new ones for long.
+const CONNECTIONS_MAX: usize = 100;
+/// How long a connection may be without a whole question (RFC 7766 section 6.2.3 asks for seconds).
+const IDLE: Duration = Duration::from_secs(10);
+/// How long a reply may take to be written: a peer that reads nothing holds its place no longer.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// Questions of one connection that may wait at once; the next is read when one of them is answered.
+const WAITING_MAX: usize = 32;
+/// After an accept error (no file descriptors left): the next call would fail in the same way.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);
+/// What is read at once.
+const READ_OCTETS: usize = 4096;
+
+/// Starts the accept loop.
+pub(crate) fn serve(jobs: &Jobs, listener: TcpListener, server: Arc<Server>) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let work = jobs.clone();
+    jobs.start("dns tcp", async move {
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    debug!(%error, "accept a DNS connection");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = connections.clone().try_acquire_owned() else {
+                debug!(%peer, "too many DNS connections: closed");
+                continue;
+            };
+            let server = server.clone();
+            work.start_work("dns connection", async move {
+                if let Err(error) = converse(stream, peer.ip(), &server).await {
+                    debug!(%error, %peer, "DNS connection ended");
+                }
+                drop(permit);
+            });
+        }
+    });
+}
+
+/// Answers the questions of one connection until it ends, idles, or breaks the framing.
+async fn converse(mut stream: TcpStream, peer: IpAddr, server: &Server) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut received = BytesMut::with_capacity(READ_OCTETS);
+    let mut reply = Vec::new();
+    let mut waiting = FuturesUnordered::new();
+    let mut is_open = true;
+    let mut idle_at = Instant::now() + IDLE;
+    while is_open || !waiting.is_empty() {
+        while waiting.len() < WAITING_MAX {
+            let Some(octets) = take_message(&mut received) else { break };
+            idle_at = Instant::now() + IDLE;
+            match server.begin(Packet { octets: &octets, peer, transport: Transport::Tcp }, &mut reply) {
+                Step::Send => send(&mut stream, &reply).await?,
+                Step::Drop => return Ok(()),
+                Step::Wait(pending) => waiting.push(async move {
+                    let mut reply = Vec::new();
+                    server.finish(pending, &mut reply).await;
+                    reply
+                }),
+            }
+        }
+        // Both branches are cancel-safe: what was read stays in the buffer, what waits stays in the set.
+        tokio::select! {
+            Some(reply) = waiting.next() => {
+                send(&mut stream, &reply).await?;
+                idle_at = Instant::now() + IDLE;
+            }
+            read = timeout_at(idle_at, stream.read_buf(&mut received)), if is_open && waiting.len() < WAITING_MAX => {
+                match read {
+                    Ok(length) => is_open = length? > 0,
+                    // Idle, unless something still waits for its answer.
+                    Err(_) if waiting.is_empty() => return Ok(()),
+                    Err(_) => idle_at = Instant::now() + IDLE,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The next whole message, without its two octets of length.
+fn take_message(received: &mut BytesMut) -> Option<BytesMut> {
+    let length = usize::from(u16::from_be_bytes(*received.first_chunk()?));
+    if received.len() < 2 + length {
+        return None;
+    }
+    received.advance(2);
+    Some(received.split_to(length))
+}
+
+/// Writes length and message in one go (RFC 7766 section 8).
+async fn send(stream: &mut TcpStream, reply: &[u8]) -> std::io::Result<()> {
+    let length = u16::try_from(reply.len()).expect("replies are cut to what the length can say");
+    let mut framed = Vec::with_capacity(2 + reply.len());
+    framed.extend_from_slice(&length.to_be_bytes());
+    framed.extend_from_slice(reply);
+    timeout(WRITE_PATIENCE, stream.write_all(&framed)).await?
+}

@@ -1,0 +1,95 @@
+//! DNS over UDP: a fixed number of workers on one socket. No task per packet: only questions that have to wait get one,
+//! and of those there is a bounded number; beyond it the answer is SERVFAIL at once, and the client asks again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_runtime::jobs::Jobs;
+use tokio::net::UdpSocket;
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+use crate::server::{Packet, Pending, Server, Step};
+use crate::wire::Transport;
+
+/// One waits in the kernel while the other answers; more than two cores are not for DNS.
+const WORKERS: usize = 2;
+/// Questions that may wait for an upstream at once.
+const FORWARDS_MAX: usize = 512;
+/// Questions that may wait for the registry at once, whatever the upstreams do.
+const FOLLOWS_MAX: usize = 256;
+/// Larger than what we announce (1,232), so that nobody who respects it is cut.
+const PACKET_OCTETS_MAX: usize = 2048;
+/// After a receive error: the next call may fail in the same way, and must not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(5);
+
+/// Starts the workers.
+pub(crate) fn serve(jobs: &Jobs, socket: UdpSocket, server: &Arc<Server>) {
+    let socket = Arc::new(socket);
+    let follows = Arc::new(Semaphore::new(FOLLOWS_MAX));
+    let forwards = Arc::new(Semaphore::new(FORWARDS_MAX));
+    for _ in 0..WORKERS {
+        let worker = Worker {
+            jobs: jobs.clone(),
+            socket: socket.clone(),
+            server: server.clone(),
+            follows: follows.clone(),
+            forwards: forwards.clone(),
+        };
+        jobs.start("dns udp", worker.run());
+    }
+}
+
+struct Worker {
+    jobs: Jobs,
+    socket: Arc<UdpSocket>,
+    server: Arc<Server>,
+    follows: Arc<Semaphore>,
+    forwards: Arc<Semaphore>,
+}
+
+impl Worker {
+    async fn run(self) {
+        let mut packet = vec![0; PACKET_OCTETS_MAX];
+        let mut reply = Vec::with_capacity(PACKET_OCTETS_MAX);
+        loop {
+            let (length, peer) = match self.socket.recv_from(&mut packet).await {
+                Ok(received) => received,
+                Err(error) => {
+                    // An ICMP error about an earlier reply, or no memory: neither is a reason to stop.
+                    debug!(%error, "receive a DNS question");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                    continue;
+                }
+            };
+            let packet = Packet { octets: &packet[..length], peer: peer.ip(), transport: Transport::Udp };
+            match self.server.begin(packet, &mut reply) {
+                Step::Send => send(&self.socket, &reply, peer).await,
+                Step::Drop => {}
+                Step::Wait(pending) => self.wait(pending, peer, &mut reply).await,
+            }
+        }
+    }
+
+    async fn wait(&self, pending: Pending, peer: SocketAddr, reply: &mut Vec<u8>) {
+        let places = if pending.is_forward() { &self.forwards } else { &self.follows };
+        let Ok(permit) = places.clone().try_acquire_owned() else {
+            self.server.overloaded(&pending, reply);
+            return send(&self.socket, reply, peer).await;
+        };
+        let (server, socket) = (self.server.clone(), self.socket.clone());
+        self.jobs.start_work("dns question", async move {
+            let mut reply = Vec::new();
+            server.finish(pending, &mut reply).await;
+            send(&socket, &reply, peer).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {
+    if let Err(error) = socket.send_to(reply, peer).await {
+        debug!(%error, %peer, "send a DNS reply");
+    }
+}

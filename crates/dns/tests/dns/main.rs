@@ -1,0 +1,12 @@
+//! The DNS crate from outside: answers as text, real sockets asked by dig and kdig, and forwarding to a resolver of the
+//! test's own.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+mod answers;
+mod fixture;
+mod forwarding;
+mod malformed;
+mod served;
+mod sizes;
+mod started;

@@ -1,0 +1,78 @@
+//! Answers of every size, over both transports: nothing is cut by count, and TC says exactly whether something is missing.
+
+use std::collections::BTreeSet;
+
+use hickory_proto::op::{Edns, Message};
+use hickory_proto::rr::{RData, RecordType};
+use portolan_core::view::View;
+use portolan_dns::answer::{Client, Outcome, Perspective, answer};
+use portolan_dns::wire::{Decoded, Transport, decode, encode};
+
+use crate::fixture;
+use crate::served::query;
+
+/// What a reply may at most have in front of the record that did not fit: an SRV record to an IPv4 address, or an A.
+const SRV_OCTETS: usize = 2 + 10 + 6 + "-ip-255-255-255-255-addr-ecs-internal-".len();
+const A_OCTETS: usize = 16;
+
+fn reply(view: &View, transport: Transport, payload: Option<u16>, record_type: &str) -> (Message, usize, usize) {
+    let mut message = query("sized.prod.ecs.internal.", record_type);
+    if let Some(payload) = payload {
+        let mut edns = Edns::new();
+        edns.set_max_payload(payload);
+        message.set_edns(edns);
+    }
+    let Decoded::Ask(request) = decode(&message.to_vec().unwrap(), transport) else { panic!("a good question") };
+    let authority = fixture::authority();
+    let octets_max = request.reply_octets_max();
+    let client =
+        Client { perspective: Perspective::Registry, az: None, octets_max, order_seed: 3, authority: &authority };
+    let Outcome::Reply(reply) = answer(request.question.as_ref().unwrap(), view, &client) else { panic!("known") };
+    let mut octets = Vec::new();
+    encode(&request, &reply, &authority, &mut octets);
+    assert!(octets.len() <= octets_max);
+    (Message::from_vec(&octets).unwrap(), octets.len(), octets_max)
+}
+
+#[test]
+fn an_answer_is_as_large_as_it_can_be_and_says_when_it_is_cut() {
+    for count in [0, 1, 2, 4, 9, 10, 29, 30, 31, 70, 500, 4000, 20_000_u32] {
+        let mut view = fixture::view();
+        let address = |id: u32| format!("10.{}.{}.{}", id >> 16, id >> 8 & 255, id & 255);
+        let all = (0..count).map(|id| fixture::endpoint(id, &address(id), 40000, 80)).collect();
+        fixture::insert(&mut view, "sized", None, Some(all));
+        for (record_type, octets) in [("A", A_OCTETS), ("SRV", SRV_OCTETS)] {
+            for payload in [None, Some(0), Some(600), Some(1232), Some(4096)] {
+                for transport in [Transport::Udp, Transport::Tcp] {
+                    let what = format!("{count} {record_type} {payload:?} {transport:?}");
+                    let (message, length, octets_max) = reply(&view, transport, payload, record_type);
+                    let written = message.answers.len();
+                    assert_eq!(written == 0, count == 0, "{what}");
+                    assert_eq!(message.metadata.truncation, written < count as usize, "{what}");
+                    assert_eq!(message.edns.is_some(), payload.is_some(), "{what}");
+                    if message.metadata.truncation {
+                        assert!(length + octets > octets_max, "{what}: room for more in {length} octets");
+                        assert!(message.additionals.is_empty(), "{what}");
+                    }
+                    check_additional(&message, &what);
+                }
+            }
+        }
+    }
+}
+
+/// Each record of the additional section is the address of a target that is there, once.
+fn check_additional(message: &Message, what: &str) {
+    let target = |data: &RData| match data {
+        RData::SRV(srv) => Some(srv.target.to_ascii()),
+        _ => None,
+    };
+    let targets: BTreeSet<String> = message.answers.iter().filter_map(|record| target(&record.data)).collect();
+    let mut seen = BTreeSet::new();
+    for record in &message.additionals {
+        assert_eq!(record.record_type(), RecordType::A, "{what}");
+        let name = record.name.to_ascii();
+        assert!(targets.contains(&name), "{what}: {name} is no target");
+        assert!(seen.insert(name), "{what}: twice");
+    }
+}

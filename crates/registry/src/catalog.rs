@@ -1,0 +1,187 @@
+//! The catalog: what follows from the evidence in the store, as one immutable value that every surface reads.
+//!
+//! ```text
+//! store's watch ──> `held` (decoded) ──> `naming` (which service) ──> `service` (join, rules) ──> Catalog
+//!                                                                                                   │
+//!                                               steward (intake) <── `needs`: names, links to store ┘
+//! ```
+//!
+//! One job, one writer. It is built only from the store's watch, so it is the same on every replica and may be thrown
+//! away at any moment. It never writes to the store, never reads a clock (times are those of commits), and an equal
+//! piece of evidence changes nothing: no index moves. A reader never waits for it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use portolan_core::endpoint::{EndpointKey, State};
+use portolan_core::name::{Label, NodeKey, ServiceKey};
+use portolan_core::refusal::Refusal;
+use portolan_core::rules::{Decision, Rule, Witnesses};
+use portolan_core::view::{Service, View};
+use serde::{Deserialize, Serialize};
+
+use crate::store::record::{LinkRecord, NameSource, Owner, Silence};
+
+mod builder;
+mod events;
+mod held;
+mod job;
+mod naming;
+pub(crate) mod needs;
+mod service;
+
+pub use job::{Settings, start};
+
+/// How many events are kept.
+pub const EVENTS_MAX: usize = 10_000;
+
+/// Everything that a surface can be asked about. Cloning shares what did not change.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// What clients are answered from. Its index is that of the newest change.
+    pub view: View,
+    /// Which store this is; told to clients so that they see when it was replaced.
+    pub epoch: Arc<str>,
+    /// The store revision up to which everything is taken in. Rises also when nothing changed.
+    pub revision: u64,
+    /// The index at which this catalog was first complete.
+    pub first_index: u64,
+    /// Per service, every candidate and why it stands where it stands. Also names that are in no view, because
+    /// everything that asked for them was refused.
+    pub explained: imbl::OrdMap<ServiceKey, Arc<Explained>>,
+    /// Every node that ever registered.
+    pub nodes: imbl::OrdMap<NodeKey, Arc<NodeStatus>>,
+    /// The newest [`EVENTS_MAX`] changes, oldest first.
+    pub events: imbl::Vector<Arc<Event>>,
+    /// When services that are no longer known went away.
+    pub(crate) removed: imbl::OrdMap<ServiceKey, u64>,
+    /// Virtual addresses as the store has them.
+    pub(crate) addresses: imbl::OrdMap<Ipv4Addr, needs::RecordedAddress>,
+    /// What the store should hold of names and links.
+    pub(crate) needs: imbl::OrdMap<ServiceKey, Arc<needs::Need>>,
+}
+
+impl Catalog {
+    /// The index at which `key` last changed: when it is known, of its last change; when it was, of its going; when it
+    /// never was, of the first complete catalog.
+    pub fn service_index(&self, key: &ServiceKey) -> u64 {
+        let known = self.view.service(key).map(|service| service.index);
+        known.or_else(|| self.removed.get(key).copied()).unwrap_or(self.first_index)
+    }
+
+    /// The service of that name, if it is known.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.view.service(key)
+    }
+}
+
+/// Why a service is as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// Its name.
+    pub key: ServiceKey,
+    /// Who may use the name; `None` until the store holds it.
+    pub owner: Option<Owner>,
+    /// What was decided of its link.
+    pub link: Option<LinkRecord>,
+    /// Everything that was considered, in the order of the keys: also what is gone, for a minute, and what was refused.
+    pub candidates: Vec<Candidate>,
+    /// What was refused of the service as a whole.
+    pub refusals: Vec<Refusal>,
+}
+
+/// One port of one run of a container, considered for a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Candidate {
+    /// Its identity.
+    pub key: EndpointKey,
+    /// The container's name within its task.
+    pub container: Label,
+    /// By what the service's name was chosen.
+    pub source: NameSource,
+    /// ECS task id.
+    pub task_id: Option<String>,
+    /// Where it can be reached.
+    pub addresses: Vec<IpAddr>,
+    /// The port to connect to.
+    pub port: u16,
+    /// What each witness says.
+    pub witnesses: Witnesses,
+    /// Since when they say so, Unix milliseconds; after a start of the registry, the time of the node's newest report.
+    pub since_ms: u64,
+    /// What follows.
+    pub decision: Decision,
+    /// How its run ended.
+    pub ending: Option<Ending>,
+    /// What was refused of it.
+    pub refusals: Vec<Refusal>,
+    /// Whether a refusal keeps it out of every answer, whatever its state.
+    pub is_refused: bool,
+}
+
+/// How a run ended, as people read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ending {
+    /// Exit code, once Docker has told it.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed it for memory.
+    pub is_out_of_memory: bool,
+    /// When, Unix milliseconds.
+    pub at_ms: u64,
+}
+
+/// What is known of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub key: NodeKey,
+    /// Host name.
+    pub host_name: Option<Label>,
+    /// Addresses that other nodes can reach.
+    pub addresses: Vec<IpAddr>,
+    /// Availability zone.
+    pub az: Option<String>,
+    /// Version of its sidecar.
+    pub version: String,
+    /// The boot id that holds its key.
+    pub boot_id: String,
+    /// The session of its newest report.
+    pub session: u64,
+    /// The generation of its newest report that was kept.
+    pub generation: u64,
+    /// Since when it speaks or spoke, Unix milliseconds.
+    pub speaking_since_ms: u64,
+    /// Its silence, if it is silent.
+    pub silence: Option<Silence>,
+    /// When its newest report was kept, Unix milliseconds.
+    pub reported_at_ms: u64,
+    /// How many containers it reports, with those that ended lately.
+    pub containers: usize,
+    /// What was refused of its report, container by container.
+    pub refusals: Vec<Refusal>,
+}
+
+/// One change of one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The index of the change.
+    pub index: u64,
+    /// When the evidence was kept, Unix milliseconds.
+    pub at_ms: u64,
+    /// Of which service.
+    pub service: ServiceKey,
+    /// Which endpoint.
+    pub endpoint: EndpointKey,
+    /// The container's name within its task.
+    pub container: Label,
+    /// Where it was; `None`: nowhere.
+    pub from: Option<State>,
+    /// Where it is now.
+    pub to: State,
+    /// The row of the table that moved it; `None`: it is no longer reported.
+    pub rule: Option<Rule>,
+    /// Exit code of its run, when it ended and Docker has told it.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed it for memory.
+    pub is_out_of_memory: bool,
+}

@@ -1,0 +1,169 @@
+//! Turns evidence into catalogs, one commit at a time, or all of it anew after a load. No IO.
+
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use portolan_core::name::{NodeKey, ServiceKey};
+use portolan_core::view::{EndpointSet, Readiness, Service};
+
+use super::held::{self, Changed, Held, Touched};
+use super::service::{self, Built};
+use super::{Catalog, EVENTS_MAX, Explained, events};
+use crate::store::{Commit, Identity, Snapshot};
+
+/// How many names that went away are remembered with their index.
+const REMOVED_MAX: usize = 100_000;
+
+/// The writer of catalogs.
+#[derive(Debug)]
+pub(super) struct Builder {
+    identity: Identity,
+    range: Ipv4Net,
+    held: Held,
+    catalog: Catalog,
+}
+
+/// When what is built was committed.
+#[derive(Clone, Copy)]
+struct Moment {
+    index: u64,
+    at_ms: u64,
+}
+
+impl Builder {
+    /// A builder that has loaded nothing.
+    pub(super) fn new(identity: Identity, range: Ipv4Net) -> Self {
+        let catalog = Catalog { epoch: identity.epoch.as_str().into(), ..Catalog::default() };
+        Builder { identity, range, held: Held::new(range), catalog }
+    }
+
+    /// The newest catalog.
+    pub(super) fn catalog(&self) -> Catalog {
+        self.catalog.clone()
+    }
+
+    /// Replaces everything by `snapshot`. What is equal keeps its index.
+    pub(super) fn load(&mut self, snapshot: Snapshot, readiness: Readiness) {
+        let index = self.identity.index(snapshot.revision);
+        let at_ms = snapshot.entries.iter().map(|entry| entry.at_ms).max().unwrap_or_default();
+        let before = std::mem::replace(&mut self.held, Held::new(self.range));
+        let mut touched = Touched { services: before.services(), nodes: before.nodes() };
+        for commit in snapshot.entries.into_iter().map(held::as_commit) {
+            commit.writes.iter().for_each(|write| drop(self.held.apply(&commit, write)));
+        }
+        touched.services.extend(self.held.services());
+        touched.nodes.extend(self.held.nodes());
+        let is_first = self.catalog.view.readiness == Readiness::Loading;
+        self.rebuild(touched, Moment { index, at_ms });
+        if is_first {
+            // What was there before the start is no change that happened now.
+            self.catalog.events.clear();
+            self.catalog.first_index = index;
+            self.catalog.view.index = index;
+        }
+        if self.catalog.view.readiness != Readiness::Current {
+            self.catalog.view.readiness = readiness;
+        }
+        self.catalog.revision = snapshot.revision;
+    }
+
+    /// Takes one commit in.
+    pub(super) fn apply(&mut self, commit: &Commit) {
+        let mut touched = Touched::default();
+        for write in &commit.writes {
+            let by_write = self.held.apply(commit, write);
+            touched.services.extend(by_write.services);
+            touched.nodes.extend(by_write.nodes);
+        }
+        self.rebuild(touched, Moment { index: self.identity.index(commit.revision), at_ms: commit.at_ms });
+        self.catalog.revision = commit.revision;
+    }
+
+    /// The witnesses have had time to speak. Whether that is news.
+    pub(super) fn confirm(&mut self) -> bool {
+        let is_news = self.catalog.view.readiness == Readiness::Stale;
+        if is_news {
+            self.catalog.view.readiness = Readiness::Current;
+        }
+        is_news
+    }
+
+    fn rebuild(&mut self, touched: Touched, moment: Moment) {
+        for node in &touched.nodes {
+            self.rebuild_node(node, moment);
+        }
+        for key in &touched.services {
+            let before = self.catalog.explained.get(key).cloned();
+            let built = service::build(&self.held.inputs(key, before.as_deref()));
+            self.put_service(key, before.as_ref(), built, moment);
+        }
+        self.catalog.addresses = self.held.addresses.clone();
+    }
+
+    fn rebuild_node(&mut self, key: &NodeKey, moment: Moment) {
+        let Some((status, node)) = self.held.node(key) else {
+            if self.catalog.nodes.remove(key).is_some() {
+                self.catalog.view.remove_node(key);
+                self.catalog.view.index = moment.index;
+            }
+            return;
+        };
+        self.catalog.nodes.insert(key.clone(), held::shared(self.catalog.nodes.get(key), status).0);
+        if let (node, Changed::Yes) = held::shared(self.catalog.view.nodes.get(key), node) {
+            self.catalog.view.insert_node(node);
+            self.catalog.view.index = moment.index;
+        }
+    }
+
+    fn put_service(&mut self, key: &ServiceKey, before: Option<&Arc<Explained>>, built: Built, moment: Moment) {
+        let Built { explained, endpoints, link, need } = built;
+        for event in events::between(before.map(Arc::as_ref), &explained, moment.index, moment.at_ms) {
+            self.catalog.events.push_back(Arc::new(event));
+        }
+        while self.catalog.events.len() > EVENTS_MAX {
+            self.catalog.events.pop_front();
+        }
+        match need {
+            Some(need) => drop(self.catalog.needs.insert(key.clone(), Arc::new(need))),
+            None => drop(self.catalog.needs.remove(key)),
+        }
+        if explained.owner.is_some() {
+            let index = self.catalog.view.service(key).map_or(moment.index, |service| service.index);
+            let endpoints = EndpointSet::Known(endpoints.into());
+            self.put_in_view(Service { key: key.clone(), index, link, endpoints }, moment);
+        } else if self.catalog.view.service(key).is_some() {
+            self.take_from_view(key, moment);
+        }
+        let is_empty = explained.candidates.is_empty() && explained.refusals.is_empty();
+        if is_empty && explained.owner.is_none() && explained.link.is_none() {
+            self.catalog.explained.remove(key);
+        } else {
+            self.catalog.explained.insert(key.clone(), held::shared(before, explained).0);
+        }
+    }
+
+    fn put_in_view(&mut self, service: Service, moment: Moment) {
+        let view = &mut self.catalog.view;
+        let before = view.service(&service.key);
+        if before.is_some_and(|before| **before == service) {
+            return;
+        }
+        if before.is_some_and(|before| before.link != service.link) {
+            // Takes the reverse name of the former address along.
+            view.remove_service(&service.key.clone());
+        }
+        view.insert_service(Arc::new(Service { index: moment.index, ..service }));
+        view.index = moment.index;
+    }
+
+    fn take_from_view(&mut self, key: &ServiceKey, moment: Moment) {
+        self.catalog.view.remove_service(key);
+        self.catalog.view.index = moment.index;
+        if self.catalog.removed.len() >= REMOVED_MAX {
+            // Never lower than what was said before: every absent name counts as changed now.
+            self.catalog.removed.clear();
+            self.catalog.first_index = moment.index;
+        }
+        self.catalog.removed.insert(key.clone(), moment.index);
+    }
+}

@@ -1,0 +1,111 @@
+//! What the store should hold of a service and does not: who owns its name, and its link.
+//!
+//! The catalog only says so. The steward writes it, expecting what the catalog saw, and it comes back by the watch.
+
+use portolan_core::view::LinkMode;
+
+use super::service::Weighed;
+use crate::store::record::{AddressRecord, LinkDecision, LinkRecord, NameSource, Owner};
+
+/// A record and the revision that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Recorded<T> {
+    pub(crate) revision: u64,
+    pub(crate) value: T,
+}
+
+/// What is stored of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Records {
+    pub(crate) owner: Option<Recorded<Owner>>,
+    pub(crate) link: Option<Recorded<LinkRecord>>,
+}
+
+/// What should be stored of a service instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// What the store held when this was found out.
+    pub(crate) records: Records,
+    /// The owner it should have.
+    pub(crate) owner: Option<OwnerNeed>,
+    /// The link it should have.
+    pub(crate) link: Option<(LinkMode, LinkDecision)>,
+}
+
+/// What is wrong with the owner record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnerNeed {
+    /// There is none, or the one there is has nothing left: this one takes over. `since_ms` is the steward's to say.
+    Take(Owner),
+    /// It should say that the service is empty.
+    Emptied,
+    /// It should say no longer that the service is empty.
+    Filled,
+}
+
+/// A virtual address as the store has it.
+pub(crate) type RecordedAddress = Recorded<AddressRecord>;
+
+/// What the store should hold of a service of which this was found out.
+pub(super) fn of(weighed: &[Weighed<'_>], records: &Records) -> Option<Need> {
+    let owner = owner_need(weighed, records);
+    let stored = records.owner.as_ref().map(|owner| owner.value.clone());
+    let owning = match &owner {
+        Some(OwnerNeed::Take(owner)) => Some(owner.clone()),
+        Some(OwnerNeed::Emptied | OwnerNeed::Filled) | None => stored,
+    };
+    let link = owning.and_then(|owning| link_need(weighed, &owning, records));
+    let is_needed = owner.is_some() || link.is_some();
+    is_needed.then(|| Need { records: records.clone(), owner, link })
+}
+
+/// The owner by the container that runs longest; among equals by the order of the keys.
+pub(super) fn earliest(weighed: &[Weighed<'_>]) -> Option<Owner> {
+    let live = weighed.iter().filter(|w| w.is_live());
+    live.min_by_key(|w| (w.candidate.key.run, &w.candidate.key)).map(Weighed::owner)
+}
+
+/// Whether `claim` may use a name that belongs to `owner`: it comes from the same family, or was chosen the same way.
+/// Names by label are chosen by a person, so those join whatever else asks by label.
+pub(super) fn may_join(owner: &Owner, claim: &Owner) -> bool {
+    let is_same_family = owner.family.is_some() && owner.family == claim.family;
+    is_same_family || rank(owner.source) == rank(claim.source)
+}
+
+fn rank(source: NameSource) -> u8 {
+    match source {
+        NameSource::Label | NameSource::RegistratorPort | NameSource::Registrator => 0,
+        NameSource::Compose => 1,
+        NameSource::Family => 2,
+        NameSource::Container => 3,
+    }
+}
+
+fn owner_need(weighed: &[Weighed<'_>], records: &Records) -> Option<OwnerNeed> {
+    let Some(stored) = &records.owner else { return earliest(weighed).map(OwnerNeed::Take) };
+    let is_used = weighed.iter().any(|w| w.is_live() && may_join(&stored.value, &w.owner()));
+    match (is_used, earliest(weighed), stored.value.empty_since_ms) {
+        (true, _, Some(_)) => Some(OwnerNeed::Filled),
+        (true, _, None) | (false, None, Some(_)) => None,
+        (false, Some(next), _) => Some(OwnerNeed::Take(next)),
+        (false, None, None) => Some(OwnerNeed::Emptied),
+    }
+}
+
+fn link_need(weighed: &[Weighed<'_>], owner: &Owner, records: &Records) -> Option<(LinkMode, LinkDecision)> {
+    let live: Vec<_> = weighed.iter().filter(|w| w.is_live() && may_join(owner, &w.owner())).collect();
+    let labelled = live.iter().filter_map(|w| Some((&w.candidate.key, w.claim.container.link.mode?)));
+    // Containers that disagree: the youngest run is what its owner meant last.
+    let label = labelled.max_by_key(|(key, _)| (key.run, *key)).map(|(_, mode)| mode);
+    let stored = records.link.as_ref().map(|link| (link.value.mode, link.value.decided_by));
+    let is_moved = |w: &&Weighed<'_>| w.claim.port().is_some_and(|p| p.is_dynamic || p.host_port != p.container_port);
+    match (label, stored) {
+        (_, Some((_, LinkDecision::Exhausted))) => None,
+        (Some(wish), Some((mode, _))) if wish == mode => None,
+        (Some(wish), _) => Some((wish, LinkDecision::Label)),
+        (None, None | Some((LinkMode::Direct, _))) => {
+            live.iter().any(is_moved).then_some((LinkMode::Vip, LinkDecision::Auto))
+        }
+        (None, Some((LinkMode::Vip, _))) => None,
+    }
+}

@@ -1,0 +1,157 @@
+//! Register: hears one sidecar. What it reports is durable when it is acknowledged.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_core::name::ServiceKey;
+use portolan_proto::exchange::service_name_in;
+use portolan_proto::node_report::node_key;
+use portolan_proto::wire::{self, register_request, register_response::Kind};
+use portolan_proto::{FEATURES, FieldError};
+use portolan_runtime::published::Reader;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, sleep_until, timeout};
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::{HEARTBEAT_EVERY, SILENCE_MAX};
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::intake::{Hello, Intake, Session};
+
+/// How long a new call may take to say who it is.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+type Down = mpsc::Sender<Result<wire::RegisterResponse, Status>>;
+type Up = Streaming<wire::RegisterRequest>;
+
+/// What a registration needs.
+pub(super) struct Registration {
+    pub(super) intake: Arc<Intake>,
+    pub(super) catalog: Reader<Catalog>,
+    pub(super) clock: Clock,
+    pub(super) down: Down,
+}
+
+/// Serves one registration until either side ends it.
+pub(super) async fn converse(registration: Registration, mut up: Up) {
+    let Registration { intake, catalog, clock, down } = registration;
+    let hello = match timeout(HELLO_WITHIN, hello(&mut up)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(reason)) => return refuse(&down, reason).await,
+        Err(_) => return refuse(&down, "no hello came".to_owned()).await,
+    };
+    let (node, boot_id) = (hello.node.clone(), hello.boot_id.clone());
+    let session = match intake.open_session(hello, clock.now()).await {
+        Ok(session) => session,
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            warn!(%node, "node {node} (boot {boot_id}) is refused: {error:#}");
+            return refuse(&down, format!("{error:#}")).await;
+        }
+    };
+    let number = session.number;
+    info!(%node, session = number, "node {node} speaks, session {number}");
+    let call = Call { intake, catalog, clock, session, down };
+    call.serve(up).await;
+    info!(%node, session = number, "node {node}'s stream ended, session {number}");
+    if let Err(error) = call.intake.end_session(&call.session, call.clock.now()).await {
+        let error = anyhow::Error::from(error);
+        warn!(%node, "tell that node {node}'s stream ended: {error:#}");
+    }
+}
+
+struct Call {
+    intake: Arc<Intake>,
+    catalog: Reader<Catalog>,
+    clock: Clock,
+    session: Session,
+    down: Down,
+}
+
+impl Call {
+    async fn serve(&self, mut up: Up) {
+        let welcome = wire::Welcome {
+            session: self.session.number,
+            epoch: self.catalog.peek().epoch.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            features: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
+        };
+        if send(&self.down, Kind::Welcome(welcome)).await.is_none() {
+            return;
+        }
+        let mut beat = interval(HEARTBEAT_EVERY);
+        let mut silent_at = Instant::now() + SILENCE_MAX;
+        loop {
+            // Cancel-safe: `message` and `tick` lose nothing when another branch wins.
+            let answer = tokio::select! {
+                message = up.message() => match message {
+                    Ok(Some(message)) => {
+                        silent_at = Instant::now() + SILENCE_MAX;
+                        if !self.intake.heard(&self.session, self.clock.now()) {
+                            return refuse(&self.down, "a newer session of this node took over".to_owned()).await;
+                        }
+                        match self.take(message).await {
+                            Ok(answer) => answer,
+                            Err(reason) => return refuse(&self.down, reason).await,
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(status) => {
+                        debug!(node = %self.session.node, "node {}: {status}", self.session.node);
+                        return;
+                    }
+                },
+                _ = beat.tick() => Some(Kind::Heartbeat(wire::Heartbeat { index: self.catalog.peek().view.index })),
+                () = sleep_until(silent_at) => return,
+            };
+            if let Some(answer) = answer
+                && send(&self.down, answer).await.is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Takes a message; `Err` ends the call with that reason.
+    async fn take(&self, message: wire::RegisterRequest) -> Result<Option<Kind>, String> {
+        let Some(register_request::Kind::Report(bytes)) = message.kind else { return Ok(None) };
+        let generation = self.intake.report(&self.session, bytes, self.clock.now()).await.map_err(|error| {
+            let error = anyhow::Error::from(error);
+            warn!(node = %self.session.node, "a report of node {} is refused: {error:#}", self.session.node);
+            format!("{error:#}")
+        })?;
+        Ok(Some(Kind::Acknowledgement(wire::Acknowledgement { generation })))
+    }
+}
+
+async fn hello(up: &mut Up) -> Result<Hello, String> {
+    let message = up.message().await.map_err(|status| status.message().to_owned())?;
+    let Some(register_request::Kind::Hello(hello)) = message.and_then(|message| message.kind) else {
+        return Err("the first message is not a hello".to_owned());
+    };
+    read_hello(hello).map_err(|error| error.to_string())
+}
+
+fn read_hello(hello: wire::RegisterHello) -> Result<Hello, FieldError> {
+    let peer = hello.peer.unwrap_or_default();
+    let node = node_key(&peer.cluster, &peer.node)?;
+    // A binding that cannot be read is one that was never ours to adopt.
+    let bindings = hello.bindings.iter().filter_map(binding).collect();
+    Ok(Hello { node, boot_id: peer.boot_id, bindings })
+}
+
+fn binding(binding: &wire::Binding) -> Option<(ServiceKey, Ipv4Addr)> {
+    let name = wire::ServiceName { cluster: binding.cluster.clone(), service: binding.service.clone() };
+    Some((service_name_in(Some(&name)).ok()?, Ipv4Addr::from(binding.address)))
+}
+
+async fn refuse(down: &Down, reason: String) {
+    send(down, Kind::Refused(wire::RefusedNode { reason })).await;
+}
+
+/// `None`: the peer is gone, or takes nothing.
+async fn send(down: &Down, kind: Kind) -> Option<()> {
+    timeout(SILENCE_MAX, down.send(Ok(wire::RegisterResponse { kind: Some(kind) }))).await.ok()?.ok()
+}

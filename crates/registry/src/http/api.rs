@@ -1,0 +1,17 @@
+//! The answers of `/api`, as JSON: what the registry sends and the `portolan` command reads.
+//!
+//! Times are RFC 3339 in UTC with milliseconds. Names are as DNS has them. Texts that come from labels are as the
+//! sidecars' parsers left them: bounded, not harmless; whoever shows them escapes them.
+
+mod events;
+mod explain;
+mod nodes;
+mod service;
+mod status;
+
+pub use events::{Change, EventList, Reset};
+pub use explain::{Candidate, Ended, Explanation, RefusedInput, Testimony};
+pub use nodes::{Node, NodeEndpoint, NodeList, NodeSummary};
+pub use portolan_dns::resolution::{AnsweredBy, Resolution, ServiceRecord};
+pub use service::{Endpoint, EndpointId, Link, LinkPort, Service, ServiceList, ServiceSummary, StateCounts};
+pub use status::Status;

@@ -1,0 +1,200 @@
+//! What this node shows of itself on loopback: status, links, and what a name resolves to here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use portolan_core::refusal::Refusal;
+use portolan_core::view::Readiness;
+use portolan_dns::answer::{Client, Perspective};
+use portolan_dns::authority::Authority;
+use portolan_dns::resolution::{Resolution, Resolved, resolve};
+use portolan_runtime::http::{self, Problem};
+use portolan_runtime::jobs::Jobs;
+use portolan_runtime::metrics::Metrics;
+use portolan_runtime::published::Reader;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::follow::Follows;
+use crate::identity::Identity;
+use crate::links::{LinkStatus, Links, PortStatus};
+use crate::register::Progress;
+use crate::registration::{DockerStatus, LocalState};
+
+/// A person waits longer than a resolver for the first answer of a service.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the admin listener shows.
+pub(crate) struct Admin {
+    /// The zone, for resolving as containers do.
+    pub(crate) authority: Authority,
+    /// Who this node is.
+    pub(crate) identity: Identity,
+    /// What this node answers from.
+    pub(crate) view: Reader<portolan_core::view::View>,
+    /// What this node sees.
+    pub(crate) local: Reader<LocalState>,
+    /// How far its registration is.
+    pub(crate) progress: watch::Receiver<Progress>,
+    /// Its links, when it has any.
+    pub(crate) links: Option<Links>,
+    /// Where it answers containers, when it does.
+    pub(crate) dns: Option<SocketAddr>,
+    /// Brings endpoints.
+    pub(crate) follows: Follows,
+    /// Where the registry's HTTP is, as far as this node can tell.
+    pub(crate) registry_http: Option<String>,
+}
+
+/// `GET /api/status` of a sidecar.
+#[derive(Debug, Serialize)]
+struct Status {
+    node: String,
+    version: &'static str,
+    addresses: Vec<std::net::IpAddr>,
+    az: Option<String>,
+    readiness: Readiness,
+    index: u64,
+    is_registry_connected: bool,
+    session: u64,
+    sent: u64,
+    acknowledged: u64,
+    refused: Option<String>,
+    registry_http: Option<String>,
+    dns: Option<SocketAddr>,
+    has_links: bool,
+    services: usize,
+    containers: usize,
+    docker: DockerStatus,
+    refusals: Vec<ContainerRefusals>,
+}
+
+#[derive(Debug, Serialize)]
+struct ContainerRefusals {
+    container: String,
+    refusals: Vec<Refusal>,
+}
+
+/// `GET /api/links`, one entry.
+#[derive(Debug, Serialize)]
+struct Link {
+    service: String,
+    cluster: String,
+    address: std::net::Ipv4Addr,
+    mode: &'static str,
+    ports: Vec<LinkPort>,
+    endpoints: usize,
+    open: usize,
+    total: u64,
+    failures: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LinkPort {
+    port: u16,
+    container_port: u16,
+    protocol: &'static str,
+    endpoints: Option<Vec<SocketAddr>>,
+}
+
+/// Serves `admin` on `listener`.
+pub(crate) fn serve(jobs: &Jobs, listener: http::Listener, admin: Admin, metrics: Arc<Metrics>) {
+    let view = admin.view.clone();
+    let readiness = move || match view.peek().readiness {
+        Readiness::Loading => Err("no registry was reached yet, and there is no snapshot".to_owned()),
+        Readiness::Stale | Readiness::Current => Ok(()),
+    };
+    let router = Router::new()
+        .route("/api/status", get(status))
+        .route("/api/links", get(links))
+        .route("/api/resolve/{name}", get(resolved))
+        .with_state(Arc::new(admin))
+        .merge(http::health(metrics, readiness));
+    listener.serve(jobs, router);
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
+    let (view, local) = (admin.view.load(), admin.local.load());
+    let progress = admin.progress.borrow().clone();
+    let with_refusals = local.reports.iter().filter(|report| !report.refusals.is_empty());
+    Json(Status {
+        node: admin.identity.node.to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        addresses: admin.identity.addresses.clone(),
+        az: admin.identity.az.clone(),
+        readiness: view.readiness,
+        index: view.index,
+        is_registry_connected: progress.is_connected,
+        session: progress.session,
+        sent: progress.sent,
+        acknowledged: progress.acknowledged,
+        refused: progress.refused,
+        registry_http: admin.registry_http.clone(),
+        dns: admin.dns,
+        has_links: admin.links.is_some(),
+        services: view.services.len(),
+        containers: local.reports.len(),
+        docker: local.docker.clone(),
+        refusals: with_refusals
+            .map(|report| ContainerRefusals { container: report.name.to_string(), refusals: report.refusals.clone() })
+            .collect(),
+    })
+}
+
+async fn links(State(admin): State<Arc<Admin>>) -> Json<Vec<Link>> {
+    Json(admin.links.iter().flat_map(Links::status).map(link).collect())
+}
+
+fn link(status: LinkStatus) -> Link {
+    let endpoints = status.ports.iter().filter_map(|port| port.endpoints.as_ref()).map(Vec::len).max();
+    let port = |port: PortStatus| LinkPort {
+        port: port.port,
+        container_port: port.container_port,
+        protocol: "tcp",
+        endpoints: port.endpoints,
+    };
+    Link {
+        service: status.service.service.to_string(),
+        cluster: status.service.cluster.to_string(),
+        address: status.address,
+        mode: "vip",
+        ports: status.ports.into_iter().map(port).collect(),
+        endpoints: endpoints.unwrap_or_default(),
+        open: status.open,
+        total: status.total,
+        failures: status.failures,
+        bytes: status.bytes,
+    }
+}
+
+async fn resolved(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Json<Resolution>, Problem> {
+    let bad_name = |error: portolan_core::lookup::TextError| Problem::bad_field("name", error.to_string());
+    let first = admin.resolve(&name).map_err(bad_name)?;
+    let key = match first {
+        Resolved::Done(resolution) => return Ok(Json(resolution)),
+        Resolved::Follow(key) => key,
+    };
+    admin.follows.followed(&admin.view, &key, FOLLOW_PATIENCE).await;
+    match admin.resolve(&name).map_err(bad_name)? {
+        Resolved::Done(resolution) => Ok(Json(resolution)),
+        Resolved::Follow(key) => Err(Problem::unavailable(format!("the endpoints of {key} are not known yet"))),
+    }
+}
+
+impl Admin {
+    fn resolve(&self, name: &str) -> Result<Resolved, portolan_core::lookup::TextError> {
+        let client = Client {
+            perspective: Perspective::Node { cluster: &self.identity.node.cluster },
+            az: self.identity.az.as_deref(),
+            octets_max: u16::MAX.into(),
+            order_seed: 0,
+            authority: &self.authority,
+        };
+        resolve(name, &self.view.load(), &client)
+    }
+}

@@ -1,0 +1,256 @@
+//! The sidecar put together: the one place where its two roads meet.
+//!
+//! Everything is bound before anything is served. What this node may not do (no right to change the network, no port 53)
+//! is told and left out; what it can do without goes on.
+
+use std::net::{IpAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use portolan_core::lookup::{Zone, address_label};
+use portolan_core::name::Label;
+use portolan_core::naming;
+use portolan_core::view::{EndpointSet, View};
+use portolan_dns::authority::{Authority, Ttl};
+use portolan_dns::forward::{ForwardMetrics, Forwarder, resolv_conf};
+use portolan_dns::listen::Listeners;
+use portolan_dns::metrics as dns_metrics;
+use portolan_dns::server::{Clients, NodeRole, Role, Server};
+use portolan_runtime::http::{self, require_loopback};
+use portolan_runtime::jobs::Jobs;
+use portolan_runtime::logging;
+use portolan_runtime::metrics;
+use portolan_runtime::published::{Publisher, Reader, published};
+use tonic::transport::Uri;
+use tracing::{error, info};
+
+use crate::admin::{self, Admin};
+use crate::docker::{self, DockerSettings};
+use crate::follow::{Follows, follows};
+use crate::identity::{Identity, Told};
+use crate::links::{self, LinkError, LinkLimits, LinkSettings, Links};
+use crate::overlay::{Local, overlay};
+use crate::register::Registrar;
+use crate::registration::LocalState;
+use crate::settings::Settings;
+use crate::subscription::{Subscriber, Subscription};
+use crate::{connection, inspect, snapshot};
+
+/// How long `inspect` waits for Docker.
+const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
+/// Where a registry's gRPC is when no setting says.
+const REGISTRY: &str = "http://127.0.0.1:8502";
+
+/// Starts the sidecar; it runs until `jobs` are shut down.
+///
+/// # Errors
+/// What cannot be meant in the settings, or bound.
+pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metrics>) -> anyhow::Result<()> {
+    let identity = identity(&settings)?;
+    let authority = authority(&settings)?;
+    let registries = registries(&settings)?;
+    require_loopback("sidecar.admin", settings.sidecar.admin)?;
+    let listener = http::Listener::bind("admin", settings.sidecar.admin).await.context("setting `sidecar.admin`")?;
+    info!(node = %identity.node, "this node is {}, at {:?}", identity.node, identity.addresses);
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("make the data folder `{}` (setting `data_dir`)", settings.data_dir.display()))?;
+    let docker = DockerSettings {
+        socket: settings.docker.socket.clone(),
+        node: identity.node.clone(),
+        addresses: identity.addresses.clone(),
+    };
+    let local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
+    let (told_to, told) = published(View::default());
+    let (follows, asked) = follows();
+    let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
+    let subscriber = Subscriber::new(subscription, told_to, asked);
+    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone());
+    let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), &identity));
+
+    let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
+    let links = started(metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics)));
+    let dns = bind_dns(&settings).await;
+    let address = dns.as_ref().map(Listeners::address);
+    if let Some(listeners) = dns {
+        let role = NodeRole {
+            cluster: identity.node.cluster.clone(),
+            az: identity.az.clone(),
+            clients: Arc::new(LocalClients(local.clone())),
+            follow: Arc::new(follows.clone()),
+            forwarder: Some(forwarder(jobs, &settings, metrics.register(ForwardMetrics::new))),
+        };
+        let metrics = metrics.register(dns_metrics::Metrics::new);
+        let server = Server { view: answers.clone(), authority: authority.clone(), role: Role::Node(role), metrics };
+        listeners.serve(jobs, Arc::new(server));
+    }
+    let admin = Admin {
+        authority,
+        registry_http: registry_http(&registries),
+        identity: identity.clone(),
+        view: answers,
+        local: local.clone(),
+        progress,
+        links,
+        dns: address,
+        follows: follows.clone(),
+    };
+    admin::serve(jobs, listener, admin, metrics);
+
+    let roads = Roads { told: told.clone(), local, identity: identity.clone(), follows };
+    jobs.start("overlay", lay_over(roads, answers_to));
+    jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told));
+    jobs.start("connection", connection::run(registries, identity, registrar, subscriber));
+    Ok(())
+}
+
+/// Prints what this node would register, as soon as every container was seen once.
+///
+/// # Errors
+/// When the settings cannot be meant, or Docker does not answer for ten seconds.
+#[expect(clippy::print_stdout, reason = "printing is what it is for")]
+pub async fn inspect(jobs: &Jobs, settings: &Settings, format: inspect::Format) -> anyhow::Result<()> {
+    let identity = identity(settings)?;
+    let docker =
+        DockerSettings { socket: settings.docker.socket.clone(), node: identity.node, addresses: identity.addresses };
+    let mut local = docker::start(jobs, docker, &mut prometheus_client::registry::Registry::default());
+    let seen = tokio::time::timeout(INSPECT_PATIENCE, local.wait_for(|state| state.is_complete)).await;
+    print!("{}", inspect::render(&local.load(), format));
+    jobs.shut_down();
+    seen.ok().context("Docker did not show its containers within ten seconds")?;
+    Ok(())
+}
+
+/// Who this node is by its settings, and else by the machine.
+///
+/// # Errors
+/// When a setting cannot be meant, or no address is found.
+pub fn identity(settings: &Settings) -> anyhow::Result<Identity> {
+    let told = Told {
+        cluster: settings.cluster.clone(),
+        node: settings.node.clone(),
+        addresses: settings.address.clone(),
+        az: settings.az.clone(),
+    };
+    Ok(Identity::find(told)?)
+}
+
+fn registries(settings: &Settings) -> anyhow::Result<Vec<Uri>> {
+    let told = if settings.registry.is_empty() { vec![REGISTRY.to_owned()] } else { settings.registry.clone() };
+    let read = |text: &String| {
+        text.parse().with_context(|| format!("setting `registry`: `{text}` is not http://ADDRESS:PORT"))
+    };
+    told.iter().map(read).collect()
+}
+
+/// Both roads' values, where they meet.
+struct Roads {
+    told: Reader<View>,
+    local: Reader<LocalState>,
+    identity: Identity,
+    follows: Follows,
+}
+
+/// Keeps what this node answers: what the registry told, under what this node sees of itself.
+async fn lay_over(mut roads: Roads, answers: Publisher<View>) {
+    loop {
+        let (view, state) = (roads.told.load(), roads.local.load());
+        follow_own(&view, &state, &roads.follows);
+        answers.publish(Arc::new(laid_over(&view, &state, &roads.identity)));
+        let is_open = tokio::select! {
+            is_open = roads.told.changed() => is_open,
+            is_open = roads.local.changed() => is_open,
+        };
+        if !is_open {
+            return;
+        }
+    }
+}
+
+fn laid_over(view: &View, state: &LocalState, identity: &Identity) -> View {
+    if !state.is_complete {
+        return view.clone();
+    }
+    overlay(view, Local { node: &identity.node, az: identity.az.as_deref(), reports: &state.reports })
+}
+
+/// Follows the services of this node's own containers, so that their sets are known here when no registry is in reach.
+fn follow_own(view: &View, state: &LocalState, follows: &Follows) {
+    for container in &state.reports {
+        for key in container.ports.iter().filter_map(|port| naming::service_of(container, port, None)) {
+            if view.service(&key).is_some_and(|service| service.endpoints == EndpointSet::Unfollowed) {
+                follows.ask(&key);
+            }
+        }
+    }
+}
+
+fn link_settings(settings: &Settings, identity: &Identity) -> LinkSettings {
+    LinkSettings {
+        range: settings.link.range,
+        relay: SocketAddrV4::new(*settings.sidecar.dns.ip(), settings.sidecar.relay_port),
+        limits: LinkLimits::default(),
+        node: Some(identity.node.clone()),
+        az: identity.az.clone(),
+    }
+}
+
+/// Links where this node may have them; where not, that is told, and the rest goes on.
+fn started(links: Result<Links, LinkError>) -> Option<Links> {
+    match links {
+        Ok(links) => {
+            logging::announce("relay", links.relay_address().into());
+            Some(links)
+        }
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            error!("no links on this node: {error:#}; virtual addresses are answered and nothing serves them");
+            None
+        }
+    }
+}
+
+async fn bind_dns(settings: &Settings) -> Option<Listeners> {
+    match Listeners::bind(settings.sidecar.dns.into()).await {
+        Ok(listeners) => {
+            logging::announce("node-dns", listeners.address());
+            Some(listeners)
+        }
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            error!("no DNS for containers on this node (setting `sidecar.dns`): {error:#}");
+            None
+        }
+    }
+}
+
+/// Asks the resolvers of the settings, else those of the host.
+fn forwarder(jobs: &Jobs, settings: &Settings, metrics: ForwardMetrics) -> Arc<Forwarder> {
+    let own = IpAddr::V4(*settings.sidecar.dns.ip());
+    let upstreams = settings.upstreams.clone().unwrap_or_else(|| {
+        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        resolv_conf::parse(&text, &[own])
+    });
+    Forwarder::new(jobs.clone(), &upstreams, &[own], metrics)
+}
+
+fn authority(settings: &Settings) -> anyhow::Result<Authority> {
+    let zone = Zone::parse(&settings.zone).context("setting `zone`")?;
+    let name_server = format!("{}.addr.{zone}", address_label((*settings.sidecar.dns.ip()).into()));
+    Ok(Authority::new(zone, Ttl::default(), &name_server)?)
+}
+
+/// A registry on this machine has its HTTP where it is by default; of another this node knows nothing.
+fn registry_http(registries: &[Uri]) -> Option<String> {
+    let is_here = |registry: &&Uri| matches!(registry.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    registries.iter().find(is_here).map(|_| "http://127.0.0.1:8500".to_owned())
+}
+
+/// Whose container an address belongs to.
+struct LocalClients(Reader<LocalState>);
+
+impl Clients for LocalClients {
+    fn cluster_of(&self, address: IpAddr) -> Option<Label> {
+        self.0.peek().clients.get(&address).cloned()
+    }
+}

@@ -1,0 +1,170 @@
+//! Links: stable virtual addresses whose ports lead to whatever endpoints a service has right now (DESIGN section 4).
+//!
+//! ```text
+//! view ──> table ──┬──> kernel   the set of addresses and ports that reach the relay; all others are refused there
+//!                  └──> relay    one listener; original destination -> link -> endpoint; bytes both ways
+//! ```
+//!
+//! It never resolves a name, never connects to an address that no registration announced, and never touches a
+//! connection that is open because its endpoint or its link went away.
+
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use portolan_core::name::NodeKey;
+use portolan_core::view::View;
+use portolan_runtime::jobs::Jobs;
+use portolan_runtime::published::{Reader, published};
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+
+use crate::follow::Follows;
+use crate::netlink::table::Rules;
+use crate::netlink::{self, NetlinkError, Routes};
+
+mod choice;
+mod connect;
+mod counters;
+mod kernel;
+mod pipes;
+mod pump;
+mod relay;
+mod table;
+
+pub use counters::{LinkStatus, PortStatus};
+
+/// What links need to know.
+#[derive(Debug, Clone)]
+pub struct LinkSettings {
+    /// Setting `link.range`: the addresses that are ours alone.
+    pub range: Ipv4Net,
+    /// Where the relay listens: the sidecar's DNS address and a fixed port below the ephemeral ones, so that rules which
+    /// outlive the sidecar never lead to somebody else's socket.
+    pub relay: SocketAddrV4,
+    /// Bounds.
+    pub limits: LinkLimits,
+    /// The node that we run on: its endpoints are preferred to others of the same rank.
+    pub node: Option<NodeKey>,
+    /// The availability zone that we run in: preferred after the node.
+    pub az: Option<String>,
+}
+
+/// The bounds of the relay.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkLimits {
+    /// Connections at once over all links; what the file limit allows if that is less.
+    pub connections_max: usize,
+    /// Connections at once over one link, so that one client cannot starve the others.
+    pub connections_per_link_max: usize,
+    /// How long one endpoint may take before the next is tried beside it.
+    pub next_endpoint_after: Duration,
+    /// How long a client waits for any endpoint at all.
+    pub connect_deadline: Duration,
+    /// How long a first connection waits for a service's endpoints to become known.
+    pub follow_patience: Duration,
+}
+
+impl Default for LinkLimits {
+    fn default() -> Self {
+        LinkLimits {
+            connections_max: 20_000,
+            connections_per_link_max: 10_000,
+            next_endpoint_after: Duration::from_millis(300),
+            connect_deadline: Duration::from_secs(5),
+            follow_patience: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Why links could not be started.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// Rules or routes.
+    #[error("set up the link range {range}")]
+    Netlink {
+        /// The range.
+        range: Ipv4Net,
+        /// What the kernel said.
+        #[source]
+        source: NetlinkError,
+    },
+    /// The relay's address.
+    #[error("listen for links on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddrV4,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The relay's address lies in the link range.
+    #[error(
+        "the relay's address {address} lies in the link range {range}; set `sidecar.dns` or `link.range` otherwise"
+    )]
+    Overlap {
+        /// The relay's address.
+        address: SocketAddrV4,
+        /// The range.
+        range: Ipv4Net,
+    },
+}
+
+/// Links that run.
+#[derive(Debug, Clone)]
+pub struct Links {
+    relay: SocketAddrV4,
+    table: Reader<table::Table>,
+}
+
+impl Links {
+    /// Where the relay listens; differs from the setting when that had port 0.
+    pub fn relay_address(&self) -> SocketAddrV4 {
+        self.relay
+    }
+
+    /// What `portolan links` shows: each link with its figures, in the order of their names.
+    pub fn status(&self) -> Vec<LinkStatus> {
+        self.table.peek().status()
+    }
+}
+
+/// Starts links: routes, relay, rules, in this order, so that nothing is promised before it can be kept.
+///
+/// # Errors
+/// Without the right to change the network, or when the relay's address cannot be listened on.
+pub fn start(
+    jobs: &Jobs,
+    settings: LinkSettings,
+    (view, follows): (Reader<View>, Follows),
+    metrics: &mut Registry,
+) -> Result<Links, LinkError> {
+    let range = settings.range;
+    if range.contains(settings.relay.ip()) {
+        return Err(LinkError::Overlap { address: settings.relay, range });
+    }
+    let refused = |source| LinkError::Netlink { range, source };
+    let routes = Routes { dns: *settings.relay.ip(), range: Some(range) };
+    routes.assert().map_err(refused)?;
+    let listener =
+        relay::listen(settings.relay).map_err(|source| LinkError::Listen { address: settings.relay, source })?;
+    let relay_address = listener.address;
+    let rules = Rules { range, relay: relay_address };
+    let (first, _) = table::Table::default().next(&view.peek(), &settings);
+    let kernel = kernel::Kernel::claim(rules, routes, first.open()).map_err(refused)?;
+    let (publisher, table) = published(first);
+    let counters = Arc::new(counters::Counters::register(metrics));
+    let relay = Arc::new(relay::Relay::new(settings.clone(), (view.clone(), follows), (table.clone(), counters)));
+    jobs.start("links: kernel", kernel.keep(view, publisher, settings));
+    jobs.start("links: relay", relay.accept(jobs.clone(), listener));
+    Ok(Links { relay: relay_address, table })
+}
+
+/// Removes every trace of links and of the DNS address: our table, our routes. What is not there is no error.
+///
+/// # Errors
+/// Without the right, or when the kernel refuses.
+pub fn cleanup() -> Result<(), NetlinkError> {
+    netlink::cleanup()
+}

@@ -1,0 +1,141 @@
+//! Which endpoint a connection goes to, and which next: ranks in order, the nearest of a rank first, at random among
+//! equals, those that just failed last.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use portolan_core::endpoint::{Endpoint, Standing, State};
+use rand::seq::SliceRandom;
+use tokio::time::Instant;
+
+use super::LinkSettings;
+
+/// How long an endpoint that failed stands behind the others: longer than a crashed container needs to vanish from the
+/// view, short enough that one lost packet does not unbalance a service.
+const FAILURE_MEMORY: Duration = Duration::from_secs(5);
+/// Failures kept in mind. When it is full the oldest knowledge counts: new failures are not noted until old ones end.
+const FAILURES_MAX: usize = 1024;
+
+/// How good an endpoint is by its state; lower is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Usable,
+    Unverified,
+    Draining,
+    Unusable,
+    DrainingUnusable,
+}
+
+/// Where an endpoint runs, seen from here; lower is nearer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Nearness {
+    /// On this node, or in this availability zone.
+    Near,
+    Far,
+}
+
+/// An endpoint to connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    pub(super) rank: Rank,
+    pub(super) nearness: Nearness,
+    pub(super) address: SocketAddr,
+}
+
+/// The rank of an endpoint in `state`; `None` is never connected to.
+pub(super) fn rank(state: State) -> Option<Rank> {
+    match state {
+        State::Usable | State::Unverified(Standing::Vouched) => Some(Rank::Usable),
+        State::Unverified(Standing::Last) => Some(Rank::Unverified),
+        State::Draining { passed: true } => Some(Rank::Draining),
+        State::Unusable => Some(Rank::Unusable),
+        State::Draining { passed: false } => Some(Rank::DrainingUnusable),
+        State::Starting | State::Gone => None,
+    }
+}
+
+impl Nearness {
+    /// The same zone counts as near, and so does the same node where zones are not known. A node alone would draw all
+    /// of its clients to one endpoint.
+    pub(super) fn of(endpoint: &Endpoint, settings: &LinkSettings) -> Nearness {
+        let is_near = match (&settings.az, &endpoint.az) {
+            (Some(ours), Some(its)) => ours == its,
+            (Some(_), None) => settings.node.as_ref() == Some(&endpoint.key.node),
+            (None, _) => true,
+        };
+        if is_near { Nearness::Near } else { Nearness::Far }
+    }
+}
+
+/// Whether a link may lead to `ip`: never to this host's own loopback, to link-local addresses (the metadata service is
+/// one), to multicast, or back into the range.
+pub(super) fn is_allowed(ip: IpAddr, range: Ipv4Net) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let is_special = ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast();
+            !is_special && ip.octets()[0] != 0 && !range.contains(&ip)
+        }
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(mapped) => is_allowed(mapped.into(), range),
+            None => {
+                let is_metadata = ip.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
+                let is_special = ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast();
+                !is_special && !ip.is_unspecified() && !is_metadata
+            }
+        },
+    }
+}
+
+/// The addresses to try, in order.
+pub(super) fn order(targets: &[Target], failures: &Failures, now: Instant) -> Vec<SocketAddr> {
+    let mut ordered = targets.to_vec();
+    // Sorted already; shuffle first, then a stable sort by what is not random.
+    ordered.shuffle(&mut rand::rng());
+    let standing = |target: &Target| (failures.has(target.address, now), target.rank, target.nearness);
+    ordered.sort_by_cached_key(standing);
+    ordered.into_iter().map(|target| target.address).collect()
+}
+
+/// Addresses that lately could not be connected to.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    count: AtomicUsize,
+    until: Mutex<HashMap<SocketAddr, Instant>>,
+}
+
+impl Failures {
+    pub(super) fn note(&self, address: SocketAddr, now: Instant) {
+        let mut until = self.lock();
+        if until.len() >= FAILURES_MAX {
+            until.retain(|_, end| *end > now);
+        }
+        if until.len() < FAILURES_MAX {
+            until.insert(address, now + FAILURE_MEMORY);
+        }
+        self.count.store(until.len(), Ordering::Relaxed);
+    }
+
+    pub(super) fn forget(&self, address: SocketAddr) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            let mut until = self.lock();
+            until.remove(&address);
+            self.count.store(until.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Takes no lock while nothing fails.
+    fn has(&self, address: SocketAddr, now: Instant) -> bool {
+        self.count.load(Ordering::Relaxed) > 0 && self.lock().get(&address).is_some_and(|end| *end > now)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Instant>> {
+        self.until.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

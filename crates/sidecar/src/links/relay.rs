@@ -1,0 +1,219 @@
+//! The relay: one listener for all links; a connection's original destination says which.
+//!
+//! A connection that is not to a link, or one too many, is reset at once; so is one whose service has no endpoint that
+//! answers. Listening is on the sidecar's link-local address alone.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_core::view::View;
+use portolan_runtime::jobs::Jobs;
+use portolan_runtime::published::Reader;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use super::LinkSettings;
+use super::choice::{Failures, Target, order};
+use super::connect::{self, Patience, configure};
+use super::counters::{Counters, Open, Outcome};
+use super::pipes::Pipes;
+use super::pump::{self, Meters};
+use super::table::{Link, Table, Targets, targets};
+use crate::follow::Follows;
+
+/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
+/// Files for everything that is not a relayed connection: DNS, Docker, the store of pipes.
+const FILES_RESERVED: u64 = 1024;
+/// When accepting fails for want of files or memory, others must end first.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The listening socket, bound before anything leads to it.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) address: SocketAddrV4,
+    listener: TcpListener,
+}
+
+/// Binds the relay's socket.
+pub(super) fn listen(address: SocketAddrV4) -> io::Result<Listening> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections of the last run may still be in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    configure(SockRef::from(&socket))?;
+    socket.bind(address.into())?;
+    let listener = socket.listen(BACKLOG)?;
+    let port = listener.local_addr()?.port();
+    Ok(Listening { address: SocketAddrV4::new(*address.ip(), port), listener })
+}
+
+/// What every connection needs.
+#[derive(Debug)]
+pub(super) struct Relay {
+    settings: LinkSettings,
+    view: Reader<View>,
+    follows: Follows,
+    table: Reader<Table>,
+    counters: Arc<Counters>,
+    failures: Failures,
+    pipes: Pipes,
+    room: Arc<Semaphore>,
+}
+
+impl Relay {
+    pub(super) fn new(
+        settings: LinkSettings,
+        (view, follows): (Reader<View>, Follows),
+        (table, counters): (Reader<Table>, Arc<Counters>),
+    ) -> Relay {
+        let room = connections_max(settings.limits.connections_max);
+        Relay {
+            settings,
+            view,
+            follows,
+            table,
+            counters,
+            failures: Failures::default(),
+            pipes: Pipes::default(),
+            room: Arc::new(Semaphore::new(room)),
+        }
+    }
+
+    /// Accepts connections, for ever.
+    pub(super) async fn accept(self: Arc<Self>, jobs: Jobs, listening: Listening) {
+        loop {
+            match listening.listener.accept().await {
+                Ok((client, _)) => self.admit(&jobs, client),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    self.counters.accept_failed();
+                    warn!("a link's connection could not be accepted: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, jobs: &Jobs, client: TcpStream) {
+        let Some(link) = original_destination(&client).and_then(|to| self.link(to)) else {
+            return self.refuse(&client, Outcome::stray);
+        };
+        let max = self.settings.limits.connections_per_link_max;
+        let Some(open) = Open::begin(&self.counters, &link.figures, max) else {
+            return self.refuse(&client, Outcome::limit);
+        };
+        let Ok(permit) = self.room.clone().try_acquire_owned() else {
+            return self.refuse(&client, Outcome::limit);
+        };
+        let serve = self.clone().serve(client, link, (open, permit));
+        // Boxed, because the wrappers of a piece of work each keep room for it.
+        jobs.start_work("link", Box::pin(serve));
+    }
+
+    fn link(&self, to: SocketAddrV4) -> Option<Arc<Link>> {
+        self.table.peek().link((*to.ip(), to.port())).cloned()
+    }
+
+    fn refuse(&self, client: &TcpStream, why: Outcome) {
+        reset(client);
+        self.counters.ended(why);
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        mut client: TcpStream,
+        link: Arc<Link>,
+        (open, permit): (Open, OwnedSemaphorePermit),
+    ) {
+        // Boxed, so that what connecting needs is not kept for as long as the connection is open.
+        let connected = Box::pin(self.connect(&link, &open)).await;
+        drop(link);
+        let outcome = match connected {
+            Ok(mut server) => {
+                let meters = Meters { open: &open, pipes: &self.pipes };
+                pump::relay(&mut client, &mut server, meters).await
+            }
+            Err(why) => {
+                reset(&client);
+                why
+            }
+        };
+        self.counters.ended(outcome);
+        drop(permit);
+    }
+
+    async fn connect(&self, link: &Link, open: &Open) -> Result<TcpStream, Outcome> {
+        let limits = &self.settings.limits;
+        let Some(targets) = self.targets(link).await else {
+            debug!(service.name = %link.key, "endpoints of {} did not become known in time", link.key);
+            return Err(Outcome::unknown);
+        };
+        let mut queue = VecDeque::from(order(&targets, &self.failures, Instant::now()));
+        let mut tried = Vec::new();
+        let next = || {
+            if queue.is_empty() {
+                // The view may have moved on meanwhile: a replaced endpoint is no reason to fail.
+                let newest = self.newest_targets(link).unwrap_or_default();
+                queue.extend(order(&newest, &self.failures, Instant::now()));
+                queue.retain(|address| !tried.contains(address));
+            }
+            let address = queue.pop_front()?;
+            tried.push(address);
+            Some(address)
+        };
+        let patience = Patience { step: limits.next_endpoint_after, total: limits.connect_deadline };
+        let (server, failed) = connect::first(next, patience, &self.failures).await;
+        if failed > 0 {
+            open.endpoints_failed(failed);
+        }
+        server.ok_or(Outcome::unreachable)
+    }
+
+    fn newest_targets(&self, link: &Link) -> Option<Arc<[Target]>> {
+        match &self.table.peek().same(link)?.targets {
+            Targets::Known(targets) => Some(targets.clone()),
+            Targets::Unknown => None,
+        }
+    }
+
+    async fn targets(&self, link: &Link) -> Option<Arc<[Target]>> {
+        if let Targets::Known(targets) = &link.targets {
+            return Some(targets.clone());
+        }
+        let service = self.follows.followed(&self.view, &link.key, self.settings.limits.follow_patience).await?;
+        match targets(&service, link.port, &self.settings) {
+            Targets::Known(targets) => Some(targets),
+            Targets::Unknown => None,
+        }
+    }
+}
+
+/// Where the client wanted to go before our rules sent it here.
+fn original_destination(client: &TcpStream) -> Option<SocketAddrV4> {
+    SockRef::from(client).original_dst_v4().ok()?.as_socket_ipv4()
+}
+
+/// Makes the close that follows a reset.
+pub(super) fn reset(stream: &TcpStream) {
+    // It fails only on a socket that is closed already.
+    SockRef::from(stream).set_linger(Some(Duration::ZERO)).ok();
+}
+
+/// Each connection is two files. The soft limit is a default for programs that use `select`; we use what we may.
+fn connections_max(wanted: usize) -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let is_raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let files = if is_raised { maximum } else { current }.unwrap_or(u64::MAX);
+    let possible = usize::try_from(files.saturating_sub(FILES_RESERVED.min(files / 4)) / 2).unwrap_or(usize::MAX);
+    if possible < wanted {
+        warn!("the limit of open files ({files}) allows {possible} link connections at once, not {wanted}");
+    }
+    wanted.min(possible).min(Semaphore::MAX_PERMITS)
+}

@@ -1,0 +1,116 @@
+use std::net::SocketAddrV4;
+
+use portolan_core::endpoint::{EndpointKey, Run, State};
+use portolan_core::name::{Label, NodeKey};
+use portolan_core::view::{Link as ServiceLink, LinkMode};
+
+use super::super::LinkLimits;
+use super::*;
+
+fn settings() -> LinkSettings {
+    LinkSettings {
+        range: "198.18.0.0/16".parse().unwrap(),
+        relay: SocketAddrV4::new(Ipv4Addr::new(169, 254, 53, 53), 0),
+        limits: LinkLimits::default(),
+        node: None,
+        az: None,
+    }
+}
+
+fn service(name: &'static str, address: [u8; 4], endpoints: EndpointSet) -> Arc<Service> {
+    let port = |port, protocol| LinkPort { port, container_port: 8080, protocol };
+    let ports = vec![port(80, Protocol::Tcp), port(81, Protocol::Udp), port(82, Protocol::Tcp)];
+    let link = ServiceLink { address: address.into(), mode: LinkMode::Vip, ports };
+    let key = ServiceKey { cluster: Label::fixed("test"), service: Label::fixed(name) };
+    Arc::new(Service { key, index: 1, link: Some(link), endpoints })
+}
+
+fn known(states: &[(u16, State)]) -> EndpointSet {
+    let endpoint = |(port, state): &(u16, State)| Endpoint {
+        key: EndpointKey {
+            node: NodeKey { cluster: Label::fixed("test"), node: Label::fixed("n") },
+            container_id: format!("{port:064x}"),
+            run: Run(1),
+            container_port: 8080,
+            protocol: Protocol::Tcp,
+        },
+        state: *state,
+        addresses: vec![[10, 0, 0, 1].into()],
+        port: *port,
+        port_name: None,
+        container: Label::fixed("c"),
+        task_id: None,
+        az: None,
+        weight: 1,
+        is_service_port: true,
+        tags: Vec::new(),
+        meta: Vec::new(),
+    };
+    EndpointSet::Known(states.iter().map(endpoint).collect())
+}
+
+fn view(services: &[Arc<Service>]) -> View {
+    let mut view = View::default();
+    services.iter().for_each(|service| view.insert_service(service.clone()));
+    view
+}
+
+fn sorted(addresses: impl IntoIterator<Item = LinkAddress>) -> Vec<String> {
+    let mut texts: Vec<String> = addresses.into_iter().map(|(ip, port)| format!("{ip}:{port}")).collect();
+    texts.sort();
+    texts.dedup();
+    texts
+}
+
+#[test]
+fn a_link_is_open_while_its_endpoints_are_unknown_or_one_may_be_chosen() {
+    let check = |endpoints: EndpointSet, expected: bool| {
+        let (table, _) = Table::default().next(&view(&[service("a", [198, 18, 0, 1], endpoints.clone())]), &settings());
+        let open = sorted(table.open());
+        assert_eq!(open == ["198.18.0.1:80", "198.18.0.1:82"], expected, "{endpoints:?}");
+        assert_eq!(open.is_empty(), !expected, "{endpoints:?}");
+    };
+    check(EndpointSet::Unfollowed, true);
+    check(known(&[]), false);
+    for state in [State::Usable, State::Unusable, State::Draining { passed: true }, State::Draining { passed: false }] {
+        check(known(&[(9000, state)]), true);
+    }
+    for state in [State::Starting, State::Gone] {
+        check(known(&[(9000, state)]), false);
+    }
+    check(known(&[(0, State::Usable)]), false);
+}
+
+#[test]
+fn only_what_changed_is_touched() {
+    let (a, b) = (service("a", [198, 18, 0, 1], known(&[])), service("b", [198, 18, 0, 2], known(&[])));
+    let (first, touched) = Table::default().next(&view(&[a.clone(), b.clone()]), &settings());
+    assert_eq!(touched.len(), 4);
+    let (same, touched) = first.next(&view(&[a.clone(), b.clone()]), &settings());
+    assert!(touched.is_empty(), "{touched:?}");
+    let moved = service("a", [198, 18, 0, 9], known(&[(9000, State::Usable)]));
+    let (next, touched) = same.next(&view(&[moved, b]), &settings());
+    assert_eq!(sorted(touched), ["198.18.0.1:80", "198.18.0.1:82", "198.18.0.9:80", "198.18.0.9:82"]);
+    assert_eq!(sorted(next.open()), ["198.18.0.9:80", "198.18.0.9:82"]);
+    let (empty, touched) = next.next(&view(&[]), &settings());
+    assert_eq!(touched.len(), 4);
+    assert!(empty.ports.is_empty() && empty.services.is_empty());
+}
+
+#[test]
+fn one_address_is_never_two_services() {
+    let a = service("a", [198, 18, 0, 1], known(&[(9000, State::Usable)]));
+    let b = service("b", [198, 18, 0, 1], known(&[(9001, State::Usable)]));
+    let (table, _) = Table::default().next(&view(std::slice::from_ref(&a)), &settings());
+    let (table, _) = table.next(&view(&[a.clone(), b.clone()]), &settings());
+    let at = (Ipv4Addr::new(198, 18, 0, 1), 80);
+    assert_eq!(table.link(at).unwrap().key, a.key);
+    let (table, _) = table.next(&view(&[b]), &settings());
+    assert!(table.link(at).is_none_or(|link| link.key != a.key));
+}
+
+#[test]
+fn an_address_outside_the_range_is_no_link() {
+    let (table, _) = Table::default().next(&view(&[service("a", [10, 0, 0, 1], known(&[]))]), &settings());
+    assert!(table.ports.is_empty());
+}
