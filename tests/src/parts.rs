@@ -4,24 +4,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Debian and Ubuntu packages by program. `.ci/run` and the Makefile install them all.
-const PACKAGES: [(&str, &str); 15] = [
-    ("curl", "curl"),
-    ("delv", "bind9-dnsutils"),
-    ("dig", "bind9-dnsutils"),
-    ("dnsmasq", "dnsmasq-base"),
-    ("dnsperf", "dnsperf"),
-    ("docker", "docker.io"),
-    ("dockerd", "docker.io"),
-    ("haproxy", "haproxy"),
-    ("ip", "iproute2"),
-    ("iptables", "iptables"),
-    ("kdig", "knot-dnsutils"),
-    ("nft", "nftables"),
-    ("nsd", "nsd"),
-    ("nsenter", "util-linux"),
-    ("unbound", "unbound"),
-];
+/// Programs and their Debian and Ubuntu packages; `tests/install` reads the same file.
+const PARTS: &str = include_str!("../parts.txt");
 
 /// Folders of system programs that are not in every user's `PATH`.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -73,7 +57,10 @@ pub fn are_here(programs: &[&str]) -> bool {
 }
 
 fn packages(programs: &[&str]) -> String {
-    let package = |program: &str| PACKAGES.iter().find(|(name, _)| *name == program).map(|found| found.1);
+    let package = |program: &str| {
+        let parts = PARTS.lines().filter_map(|line| line.split_once(' '));
+        parts.into_iter().find(|(name, _)| *name == program).map(|(_, package)| package)
+    };
     let mut packages: Vec<&str> = programs.iter().map(|program| package(program).unwrap_or(program)).collect();
     packages.dedup();
     packages.join(" ")

@@ -1,14 +1,81 @@
-//! `portolan dev`: a registry and a sidecar on this machine, in one process.
+//! `portolan dev`: a registry and a sidecar on this machine, in one process. The one place where the two are joined; they
+//! speak over the same wire as always.
 
-use anyhow::bail;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
+use portolan_registry::settings as registry_settings;
+use portolan_runtime::jobs::{Jobs, stop_signal};
+use portolan_runtime::logging;
+use portolan_runtime::metrics::Metrics;
+use portolan_runtime::settings::{self, Setting};
+use portolan_sidecar::settings as sidecar_settings;
+use portolan_sidecar::{links, standby};
 
 use crate::commands::Verdict;
 
-/// What `dev` takes.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {}
+/// What `dev` takes: the settings of both programs, save where the registry is, for it is here.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    matches: ArgMatches,
+}
+
+impl FromArgMatches for Arguments {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Arguments { matches: matches.clone() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.matches = matches.clone();
+        Ok(())
+    }
+}
+
+impl clap::Args for Arguments {
+    fn augment_args(command: Command) -> Command {
+        let cleanup = Arg::new("cleanup").long("cleanup").action(ArgAction::SetTrue);
+        command
+            .args(settings::flags(&all_settings()))
+            .arg(cleanup.help("Removes every route and rule of ours, and ends"))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn all_settings() -> Vec<Setting> {
+    let lists = [registry_settings::SETTINGS, sidecar_settings::SETTINGS, &logging::SETTINGS];
+    settings::merged(&lists).into_iter().filter(|setting| setting.key != "registry").collect()
+}
 
 /// Runs both until it is told to end.
-pub(crate) async fn run(_arguments: Arguments) -> anyhow::Result<Verdict> {
-    bail!("this build has no registry and sidecar to run")
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
+    let all = all_settings();
+    let load_environment = std::env::vars_os;
+    let registry = settings::load::<registry_settings::Settings>(&all, &arguments.matches, load_environment())?;
+    let sidecar = settings::load::<sidecar_settings::Settings>(&all, &arguments.matches, load_environment())?;
+    logging::start(&registry.settings.log)?;
+    registry.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if arguments.matches.get_flag("cleanup") {
+        links::cleanup().context("remove our routes and rules")?;
+        return Ok(Verdict::Done);
+    }
+    let jobs = Jobs::new();
+    let turn = tokio::select! {
+        turn = standby::wait_for_turn() => turn.context("wait for this sidecar's turn on the node")?,
+        () = stop_signal() => return Ok(Verdict::Done),
+    };
+    turn.keep(&jobs);
+    let metrics = Arc::new(Metrics::new("portolan dev", env!("CARGO_PKG_VERSION")));
+    metrics.register_jobs(&jobs);
+    let bound = portolan_registry::app::start(&jobs, registry.settings, metrics.clone()).await?;
+    let mut sidecar = sidecar.settings;
+    sidecar.registry = vec![format!("http://{}", bound.grpc)];
+    // Each shows its own figures: the DNS series of both have the same names.
+    let own = Arc::new(Metrics::new("portolan dev", env!("CARGO_PKG_VERSION")));
+    portolan_sidecar::app::start(&jobs, sidecar, own).await?;
+    jobs.run_until_stopped().await?;
+    Ok(Verdict::Done)
 }

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
 use crate::catalog::Catalog;
+use crate::clock::Clock;
 use crate::intake::Intake;
 
 /// How often the registry says that it is alive.
@@ -35,14 +36,15 @@ const QUEUED_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Surface {
     jobs: Jobs,
-    intake: Intake,
+    intake: Arc<Intake>,
     catalog: Reader<Catalog>,
+    clock: Clock,
     calls: Arc<Semaphore>,
 }
 
 impl Surface {
-    pub(crate) fn new(jobs: Jobs, intake: Intake, catalog: Reader<Catalog>) -> Self {
-        Surface { jobs, intake, catalog, calls: Arc::new(Semaphore::new(CALLS_MAX)) }
+    pub(crate) fn new(jobs: Jobs, intake: Arc<Intake>, catalog: Reader<Catalog>, clock: Clock) -> Self {
+        Surface { jobs, intake, catalog, clock, calls: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
     /// Serves `listener` until shutdown.
@@ -52,8 +54,9 @@ impl Surface {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         jobs.start("grpc", async move {
-            let server = tonic::transport::Server::builder().tcp_nodelay(true).tcp_keepalive(Some(SILENCE_MAX));
-            if let Err(error) = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await {
+            let mut server = tonic::transport::Server::builder().tcp_nodelay(true).tcp_keepalive(Some(SILENCE_MAX));
+            if let Err(error) = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await
+            {
                 error!("serve gRPC: {error}");
             }
         });
@@ -71,7 +74,13 @@ impl Registry for Surface {
     ) -> Result<Response<Self::RegisterStream>, Status> {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| too_many())?;
         let (down, response) = mpsc::channel(QUEUED_MAX);
-        let conversation = register::converse(self.intake.clone(), self.catalog.clone(), request.into_inner(), down);
+        let registration = register::Registration {
+            intake: self.intake.clone(),
+            catalog: self.catalog.clone(),
+            clock: self.clock,
+            down,
+        };
+        let conversation = register::converse(registration, request.into_inner());
         self.jobs.start_work("register", async move {
             conversation.await;
             drop(permit);

@@ -1,6 +1,20 @@
 //! The registry: sources are heard, the store keeps, the catalog decides, surfaces answer.
+//!
+//! ```text
+//! sidecars (grpc: Register) ──> intake ──> store ──> catalog ──view──> DNS, http, grpc: Subscribe
+//!                                             ▲          │
+//!                                             └─steward──┘ (names and links that have to be kept)
+//! ```
 
+pub mod app;
 pub mod catalog;
 pub mod clock;
+pub mod deadlines;
+mod grpc;
 pub mod http;
+pub mod intake;
+pub mod presence;
+pub mod settings;
 pub mod store;
+#[cfg(test)]
+mod testing;

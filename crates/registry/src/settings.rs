@@ -21,7 +21,12 @@ pub const SETTINGS: &[Setting] = &[
     text("dns.listen", "127.0.0.1:8600", "an address and port", "Where DNS is answered."),
     text("http.listen", "127.0.0.1:8500", LOOPBACK, "Where the HTTP API is."),
     text("grpc.listen", "127.0.0.1:8502", LOOPBACK, "Where sidecars connect."),
-    text("link.range", "198.18.0.0/16", "an IPv4 network", "Where virtual addresses are given from. The same as the sidecars'."),
+    text(
+        "link.range",
+        "198.18.0.0/16",
+        "an IPv4 network",
+        "Where virtual addresses are given from. The same as the sidecars'.",
+    ),
 ];
 
 /// The settings as read.

@@ -9,10 +9,6 @@ use super::{Candidate, Event, Explained};
 /// The changes from `before` to `now`, in the order of the endpoints. Refused candidates are in no answer, so of
 /// nothing that happens to them a client would see a change.
 pub(super) fn between(before: Option<&Explained>, now: &Explained, index: u64, at_ms: u64) -> Vec<Event> {
-    let answered = |explained: &'_ Explained| -> BTreeMap<EndpointKey, Candidate> {
-        let candidates = explained.candidates.iter().filter(|candidate| !candidate.is_refused);
-        candidates.map(|candidate| (candidate.key.clone(), candidate.clone())).collect()
-    };
     let before = before.map(answered).unwrap_or_default();
     let after = answered(now);
     let event = |candidate: &Candidate, from: Option<State>, to: State| Event {
@@ -28,12 +24,12 @@ pub(super) fn between(before: Option<&Explained>, now: &Explained, index: u64, a
         is_out_of_memory: candidate.ending.as_ref().is_some_and(|ending| ending.is_out_of_memory),
     };
     let mut events = Vec::new();
-    for (key, candidate) in &before {
+    for (&key, &candidate) in &before {
         if !after.contains_key(key) && candidate.decision.state != State::Gone {
             events.push(event(candidate, Some(candidate.decision.state), State::Gone));
         }
     }
-    for (key, candidate) in &after {
+    for (&key, &candidate) in &after {
         let to = candidate.decision.state;
         let from = before.get(key).map(|candidate| candidate.decision.state);
         let is_new_ending = from.is_some() && before.get(key).is_some_and(|before| before.ending != candidate.ending);
@@ -44,4 +40,9 @@ pub(super) fn between(before: Option<&Explained>, now: &Explained, index: u64, a
     }
     events.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
     events
+}
+
+fn answered(explained: &Explained) -> BTreeMap<&EndpointKey, &Candidate> {
+    let candidates = explained.candidates.iter().filter(|candidate| !candidate.is_refused);
+    candidates.map(|candidate| (&candidate.key, candidate)).collect()
 }

@@ -1,9 +1,10 @@
 //! Register: hears one sidecar. What it reports is durable when it is acknowledged.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_core::name::{NodeKey, ServiceKey};
+use portolan_core::name::ServiceKey;
 use portolan_proto::exchange::service_name_in;
 use portolan_proto::node_report::node_key;
 use portolan_proto::wire::{self, register_request, register_response::Kind};
@@ -16,7 +17,8 @@ use tracing::{debug, info, warn};
 
 use super::{HEARTBEAT_EVERY, SILENCE_MAX};
 use crate::catalog::Catalog;
-use crate::intake::{Hello, Intake};
+use crate::clock::Clock;
+use crate::intake::{Hello, Intake, Session};
 
 /// How long a new call may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -24,15 +26,24 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 type Down = mpsc::Sender<Result<wire::RegisterResponse, Status>>;
 type Up = Streaming<wire::RegisterRequest>;
 
+/// What a registration needs.
+pub(super) struct Registration {
+    pub(super) intake: Arc<Intake>,
+    pub(super) catalog: Reader<Catalog>,
+    pub(super) clock: Clock,
+    pub(super) down: Down,
+}
+
 /// Serves one registration until either side ends it.
-pub(super) async fn converse(intake: Intake, catalog: Reader<Catalog>, mut up: Up, down: Down) {
+pub(super) async fn converse(registration: Registration, mut up: Up) {
+    let Registration { intake, catalog, clock, down } = registration;
     let hello = match timeout(HELLO_WITHIN, hello(&mut up)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(reason)) => return refuse(&down, reason).await,
         Err(_) => return refuse(&down, "no hello came".to_owned()).await,
     };
     let (node, boot_id) = (hello.node.clone(), hello.boot_id.clone());
-    let session = match intake.open_session(hello).await {
+    let session = match intake.open_session(hello, clock.now()).await {
         Ok(session) => session,
         Err(error) => {
             let error = anyhow::Error::from(error);
@@ -40,25 +51,29 @@ pub(super) async fn converse(intake: Intake, catalog: Reader<Catalog>, mut up: U
             return refuse(&down, format!("{error:#}")).await;
         }
     };
-    info!(%node, session, "node {node} speaks, session {session}");
-    let call = Call { intake, catalog, node, session, down };
+    let number = session.number;
+    info!(%node, session = number, "node {node} speaks, session {number}");
+    let call = Call { intake, catalog, clock, session, down };
     call.serve(up).await;
-    info!(node = %call.node, session, "node {}'s stream ended, session {session}", call.node);
-    call.intake.ended(&call.node, session).await;
+    info!(%node, session = number, "node {node}'s stream ended, session {number}");
+    if let Err(error) = call.intake.end_session(&call.session, call.clock.now()).await {
+        let error = anyhow::Error::from(error);
+        warn!(%node, "tell that node {node}'s stream ended: {error:#}");
+    }
 }
 
 struct Call {
-    intake: Intake,
+    intake: Arc<Intake>,
     catalog: Reader<Catalog>,
-    node: NodeKey,
-    session: u64,
+    clock: Clock,
+    session: Session,
     down: Down,
 }
 
 impl Call {
     async fn serve(&self, mut up: Up) {
         let welcome = wire::Welcome {
-            session: self.session,
+            session: self.session.number,
             epoch: self.catalog.peek().epoch.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             features: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
@@ -74,7 +89,9 @@ impl Call {
                 message = up.message() => match message {
                     Ok(Some(message)) => {
                         silent_at = Instant::now() + SILENCE_MAX;
-                        self.intake.heard(&self.node, self.session);
+                        if !self.intake.heard(&self.session, self.clock.now()) {
+                            return refuse(&self.down, "a newer session of this node took over".to_owned()).await;
+                        }
                         match self.take(message).await {
                             Ok(answer) => answer,
                             Err(reason) => return refuse(&self.down, reason).await,
@@ -82,7 +99,7 @@ impl Call {
                     }
                     Ok(None) => return,
                     Err(status) => {
-                        debug!(node = %self.node, "node {}: {status}", self.node);
+                        debug!(node = %self.session.node, "node {}: {status}", self.session.node);
                         return;
                     }
                 },
@@ -100,9 +117,9 @@ impl Call {
     /// Takes a message; `Err` ends the call with that reason.
     async fn take(&self, message: wire::RegisterRequest) -> Result<Option<Kind>, String> {
         let Some(register_request::Kind::Report(bytes)) = message.kind else { return Ok(None) };
-        let generation = self.intake.report(&self.node, self.session, bytes).await.map_err(|error| {
+        let generation = self.intake.report(&self.session, bytes, self.clock.now()).await.map_err(|error| {
             let error = anyhow::Error::from(error);
-            warn!(node = %self.node, "a report of node {} is refused: {error:#}", self.node);
+            warn!(node = %self.session.node, "a report of node {} is refused: {error:#}", self.session.node);
             format!("{error:#}")
         })?;
         Ok(Some(Kind::Acknowledgement(wire::Acknowledgement { generation })))

@@ -59,7 +59,8 @@ pub(super) async fn converse(
         // A digest and a heartbeat speak of what was sent before them, so the update goes first.
         let newest = catalog.load();
         let mut messages = outbox.update(&newest.view, &newest.epoch);
-        let is_complete = messages.iter().any(|kind| matches!(kind, Kind::Directory(directory) if directory.is_complete));
+        let is_complete =
+            messages.iter().any(|kind| matches!(kind, Kind::Directory(directory) if directory.is_complete));
         messages.extend(is_complete.then_some(Kind::Heartbeat(wire::Heartbeat { index: newest.view.index })));
         messages.extend(match extra {
             Some(Kind::Digest(_)) => outbox.digest(),

@@ -190,7 +190,7 @@ fn read_event(message: EventMessage) -> Option<Event> {
     let attributes = actor.attributes.unwrap_or_default();
     let at_ns = message.time_nano.and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
     if message.typ == Some(EventMessageTypeEnum::NETWORK) {
-        return Some(Event { id: attributes.get("container")?.clone(), kind: EventKind::Changed, at_ns });
+        return Some(Event { id: attributes.get("container")?.clone(), kind: EventKind::Network, at_ns });
     }
     let kind = match message.action?.as_str() {
         "kill" => EventKind::Kill(attributes.get("signal").and_then(|text| signal::number(text)).unwrap_or(0)),

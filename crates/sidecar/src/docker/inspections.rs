@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-/// dockerd serves these beside what operators ask of it.
-const AT_ONCE_MAX: usize = 8;
+/// dockerd answers for a container that starts or hangs only when it has its lock: so many that a few such ones keep no
+/// other waiting, and so few that dockerd can serve them beside what operators ask of it.
+const AT_ONCE_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Inspections {

@@ -147,6 +147,8 @@ pub enum EventKind {
     Die(Option<i64>),
     /// It was removed.
     Destroy,
+    /// It was joined to or taken off a network: before its start too, when there is nothing to see yet.
+    Network,
     /// Anything else that an inspection will show.
     Changed,
 }

@@ -10,11 +10,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::machine::{Machine, Outcome};
-use super::{Checked, Method, Plan, listening, probe};
+use super::{Checked, Method, Plan, grpc, listening, probe};
 use crate::docker::state::Input;
 
 /// The first checks of a port follow each other quickly, because somebody waits for the first pass.
-const FIRST_WAIT: Duration = Duration::from_millis(5);
+const FIRST_WAIT: Duration = Duration::from_millis(1);
 /// Reading the sockets of a namespace costs little, but not nothing.
 const LISTENING_WAIT_MAX: Duration = Duration::from_millis(250);
 
@@ -71,6 +71,7 @@ impl Job {
             Method::Always | Method::Docker(_) => Outcome::Passed,
             Method::Listening { pid } => listening::probe(*pid, self.plan.key.container_port).await,
             Method::Tcp(address) => probe::tcp(*address).await,
+            Method::Grpc(address) => grpc::probe(*address).await,
             Method::Http { address, path } => probe::http(*address, path).await,
         }
     }

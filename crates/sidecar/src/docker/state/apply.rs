@@ -55,7 +55,8 @@ impl State {
                 tracked.early = super::Early::default();
                 Inspect::No
             }
-            EventKind::Changed => Inspect::Due,
+            EventKind::Network if tracked.live.is_none() => Inspect::No,
+            EventKind::Network | EventKind::Changed => Inspect::Due,
         }
     }
 

@@ -1,0 +1,121 @@
+//! The registry put together: sources to the intake, the store to the catalog, the catalog to its surfaces.
+//!
+//! Every listener is bound before anything is served; what is handed back knows the bound addresses.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Context;
+use portolan_core::lookup::{Zone, address_label};
+use portolan_core::view::Readiness;
+use portolan_dns::authority::{Authority, Ttl};
+use portolan_dns::listen::Listeners;
+use portolan_dns::metrics as dns_metrics;
+use portolan_dns::server::{Role, Server};
+use portolan_runtime::http::{Listener, health, require_loopback};
+use portolan_runtime::jobs::Jobs;
+use portolan_runtime::logging;
+use portolan_runtime::metrics::Metrics;
+use portolan_runtime::published::{Reader, published};
+use rand::RngExt;
+use tokio::net::TcpListener;
+
+use crate::catalog::{self, Catalog};
+use crate::clock::Clock;
+use crate::grpc::Surface;
+use crate::intake::Intake;
+use crate::intake::steward::{self, Steward};
+use crate::settings::Settings;
+use crate::store::{EmbeddedStore, Store};
+use crate::{deadlines, presence};
+
+/// The store's file in the data folder.
+const STORE_FILE: &str = "registry.redb";
+
+/// Where a started registry listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// DNS.
+    pub dns: SocketAddr,
+    /// HTTP.
+    pub http: SocketAddr,
+    /// gRPC.
+    pub grpc: SocketAddr,
+}
+
+/// Starts the registry; it runs until `jobs` are shut down.
+///
+/// # Errors
+/// What cannot be meant in the settings, bound, or opened.
+pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Bound> {
+    let authority = authority(&settings)?;
+    let (dns, http, grpc) = bind(&settings).await?;
+    let bound = Bound { dns: dns.address(), http: http.addr(), grpc: grpc.local_addr()? };
+    let clock = Clock::system();
+    let store = open_store(&settings, clock)?;
+    let intake = Arc::new(Intake::open(store.clone(), clock.now()).await.context("open the intake")?);
+    let catalog = catalog::start(
+        jobs,
+        store.clone(),
+        catalog::Settings { link_range: settings.link.range, confirmed: intake.confirmed() },
+    );
+    let steward = Steward { store, catalog: catalog.clone(), link_range: settings.link.range, clock };
+    steward::start(jobs, steward);
+    presence::start(jobs, intake.clone(), clock);
+    deadlines::start(jobs, intake.clone(), catalog.clone(), clock);
+
+    let view = view_of(jobs, catalog.clone());
+    let dns_metrics = metrics.register(dns_metrics::Metrics::new);
+    dns.serve(
+        jobs,
+        Arc::new(Server { view, authority: authority.clone(), role: Role::Registry, metrics: dns_metrics }),
+    );
+    Surface::new(jobs.clone(), intake.clone(), catalog.clone(), clock).serve(grpc);
+    let readers = catalog.clone();
+    let readiness = move || match readers.peek().view.readiness {
+        Readiness::Loading => Err("the store is not loaded yet".to_owned()),
+        Readiness::Stale | Readiness::Current => Ok(()),
+    };
+    http.serve(jobs, health(metrics, readiness));
+    Ok(bound)
+}
+
+async fn bind(settings: &Settings) -> anyhow::Result<(Listeners, Listener, TcpListener)> {
+    require_loopback("http.listen", settings.http.listen)?;
+    require_loopback("grpc.listen", settings.grpc.listen)?;
+    let dns = Listeners::bind(settings.dns.listen).await.context("setting `dns.listen`")?;
+    logging::announce("dns", dns.address());
+    let http = Listener::bind("http", settings.http.listen).await.context("setting `http.listen`")?;
+    let grpc = TcpListener::bind(settings.grpc.listen)
+        .await
+        .with_context(|| format!("listen for grpc on {} (setting `grpc.listen`)", settings.grpc.listen))?;
+    logging::announce("grpc", grpc.local_addr()?);
+    Ok((dns, http, grpc))
+}
+
+fn open_store(settings: &Settings, clock: Clock) -> anyhow::Result<Arc<dyn Store>> {
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("make the data folder `{}` (setting `data_dir`)", settings.data_dir.display()))?;
+    let path = settings.data_dir.join(STORE_FILE);
+    let store = EmbeddedStore::open(&path, clock.now().unix_ms, rand::rng().random());
+    Ok(Arc::new(store.context("setting `data_dir`")?))
+}
+
+fn authority(settings: &Settings) -> anyhow::Result<Authority> {
+    let zone = Zone::parse(&settings.zone).context("setting `zone`")?;
+    // Of a wildcard address nothing can be said; loopback resolves at least here.
+    let own = Some(settings.dns.listen.ip()).filter(|ip| !ip.is_unspecified()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let name_server = format!("{}.addr.{zone}", address_label(own));
+    Ok(Authority::new(zone, Ttl::default(), &name_server)?)
+}
+
+/// The catalog's view by itself, for DNS, which knows nothing of catalogs.
+fn view_of(jobs: &Jobs, mut catalog: Reader<Catalog>) -> Reader<portolan_core::view::View> {
+    let (publisher, view) = published(catalog.load().view.clone());
+    jobs.start("view", async move {
+        while catalog.changed().await {
+            publisher.publish(Arc::new(catalog.load().view.clone()));
+        }
+    });
+    view
+}

@@ -1,0 +1,277 @@
+//! Who holds each node's key, which of its reports is the newest, and who has fallen silent. Pure: no IO, no clock.
+//!
+//! A mirror of what the store holds of nodes (revisions only) lets a report be written with the right expectation.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use portolan_core::name::NodeKey;
+use tokio::time::Instant;
+
+use super::{RefusedNode, ReportError, Session, fingerprint};
+use crate::store::record::{self, Presence};
+use crate::store::{Key, Snapshot};
+
+/// A stream that said nothing for this long is silent (DESIGN section 7: suspect after 5 s).
+pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// How long after a start a node may take to connect before it counts as silent.
+pub(crate) const CONNECT_GRACE: Duration = Duration::from_secs(10);
+/// Over half of the streams lost within this time: the registry doubts itself.
+const DOUBT_WINDOW: Duration = Duration::from_secs(5);
+/// How many refused nodes are remembered.
+const REFUSED_MAX: usize = 100;
+/// How many losses are remembered for the doubt; more than that within the window is doubt anyway.
+const LOSSES_MAX: usize = 20_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    live: HashMap<NodeKey, Live>,
+    mirror: HashMap<NodeKey, Mirror>,
+    /// Nodes that spoke when the registry stopped and have not reported since its start.
+    awaited: HashSet<NodeKey>,
+    awaited_until: Instant,
+    given: u64,
+    pub(super) refused: VecDeque<RefusedNode>,
+    losses: VecDeque<Instant>,
+    /// How many streams there were when doubt began.
+    doubt: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Live {
+    number: u64,
+    boot_id: String,
+    heard: Instant,
+    generation: u64,
+}
+
+/// What the store holds of a node.
+#[derive(Debug, Clone, Default)]
+struct Mirror {
+    report_revision: Option<u64>,
+    /// The session that wrote the report, and the report's fingerprint.
+    fingerprint: Option<(u64, u64)>,
+    presence: Option<(u64, Presence)>,
+    /// A write of the presence is under way that nobody has answered: it must not be relied on.
+    is_revising: bool,
+}
+
+/// What a report has to be written against.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) report_revision: Option<u64>,
+    pub(super) presence_revision: Option<u64>,
+    pub(super) fingerprint: Option<(u64, u64)>,
+    /// Whether the store says that this boot of the node speaks.
+    pub(super) is_speaking: bool,
+}
+
+/// What a report's commit wrote.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) revision: u64,
+    pub(super) fingerprint: u64,
+    pub(super) presence: Option<Presence>,
+}
+
+impl Sessions {
+    /// The sessions of a registry that starts with `snapshot`; numbers rise from `given`.
+    pub(super) fn new(snapshot: &Snapshot, given: u64, now: Instant) -> Self {
+        let mut sessions = Sessions {
+            live: HashMap::new(),
+            mirror: HashMap::new(),
+            awaited: HashSet::new(),
+            awaited_until: now + CONNECT_GRACE,
+            given,
+            refused: VecDeque::new(),
+            losses: VecDeque::new(),
+            doubt: None,
+        };
+        let nodes = snapshot.entries.iter().filter_map(|entry| match &entry.key {
+            Key::Node(node) | Key::Presence(node) => Some(node),
+            _ => None,
+        });
+        let nodes: HashSet<NodeKey> = nodes.cloned().collect();
+        sessions.mirror = mirror_of(snapshot);
+        let speaks = |node: &NodeKey| {
+            let presence = sessions.mirror.get(node).and_then(|mirror| mirror.presence.as_ref());
+            presence.is_some_and(|(_, presence)| presence.silence.is_none())
+        };
+        sessions.awaited = nodes.into_iter().filter(speaks).collect();
+        sessions
+    }
+
+    /// How many nodes spoke before the start and have not yet reported.
+    pub(super) fn awaited(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// A session for this boot of the node, or why not.
+    pub(super) fn open(&mut self, node: &NodeKey, boot_id: &str, now: Instant) -> Result<u64, String> {
+        if let Some(live) = self.live.get(node)
+            && live.boot_id != boot_id
+            && now.saturating_duration_since(live.heard) < SILENT_AFTER
+        {
+            return Err(format!(
+                "another machine holds the key `{node}` and is connected; give one of them another name by setting `node`"
+            ));
+        }
+        self.given += 1;
+        let live = Live { number: self.given, boot_id: boot_id.to_owned(), heard: now, generation: 0 };
+        self.live.insert(node.clone(), live);
+        Ok(self.given)
+    }
+
+    pub(super) fn refuse(&mut self, refused: RefusedNode) {
+        self.refused.retain(|old| (&old.node, &old.boot_id) != (&refused.node, &refused.boot_id));
+        self.refused.push_back(refused);
+        while self.refused.len() > REFUSED_MAX {
+            self.refused.pop_front();
+        }
+    }
+
+    pub(super) fn heard(&mut self, session: &Session, now: Instant) -> bool {
+        let live = self.live.get_mut(&session.node).filter(|live| live.number == session.number);
+        live.map(|live| live.heard = now).is_some()
+    }
+
+    /// Whether a report may be taken, and what it has to be written against.
+    pub(super) fn check(
+        &mut self,
+        session: &Session,
+        boot_id: &str,
+        generation: u64,
+        now: Instant,
+    ) -> Result<Held, ReportError> {
+        if !self.heard(session, now) {
+            return Err(ReportError::SessionOver);
+        }
+        let live = self.live.get(&session.node).ok_or(ReportError::SessionOver)?;
+        if live.boot_id != boot_id {
+            return Err(ReportError::Foreign);
+        }
+        if generation <= live.generation {
+            return Err(ReportError::OldGeneration(generation));
+        }
+        let mirror = self.mirror.get(&session.node).cloned().unwrap_or_default();
+        let presence = mirror.presence.as_ref().map(|(_, presence)| presence);
+        Ok(Held {
+            report_revision: mirror.report_revision,
+            presence_revision: mirror.presence.as_ref().map(|(revision, _)| *revision),
+            fingerprint: mirror.fingerprint,
+            is_speaking: !mirror.is_revising && presence.is_some_and(|p| p.silence.is_none() && p.boot_id == boot_id),
+        })
+    }
+
+    /// A report was taken; `written` when that needed a commit.
+    pub(super) fn took(&mut self, session: &Session, generation: u64, written: Option<Written>) {
+        self.awaited.remove(&session.node);
+        if let Some(live) = self.live.get_mut(&session.node).filter(|live| live.number == session.number) {
+            live.generation = live.generation.max(generation);
+        }
+        let Some(written) = written else { return };
+        let mirror = self.mirror.entry(session.node.clone()).or_default();
+        if mirror.report_revision.is_none_or(|revision| revision < written.revision) {
+            mirror.report_revision = Some(written.revision);
+            mirror.fingerprint = Some((session.number, written.fingerprint));
+        }
+        if let Some(presence) = written.presence {
+            self.revised_presence(&session.node, written.revision, presence);
+        }
+    }
+
+    /// The stream of a session ended. Whether that makes its node silent.
+    pub(super) fn end(&mut self, session: &Session, now: Instant) -> bool {
+        let is_live = self.live.get(&session.node).is_some_and(|live| live.number == session.number);
+        if is_live {
+            self.live.remove(&session.node);
+            self.note_loss(now);
+        }
+        is_live
+    }
+
+    /// Ends what has been silent for too long; everything that the store should call silent and does not.
+    pub(super) fn sweep(&mut self, now: Instant) -> Vec<NodeKey> {
+        let is_silent = |live: &Live| now.saturating_duration_since(live.heard) >= SILENT_AFTER;
+        let silent: Vec<_> =
+            self.live.iter().filter(|(_, live)| is_silent(live)).map(|(node, _)| node.clone()).collect();
+        for node in silent {
+            self.live.remove(&node);
+            self.note_loss(now);
+        }
+        if now >= self.awaited_until {
+            self.awaited.clear();
+        }
+        let speaks = |mirror: &Mirror| mirror.presence.as_ref().is_some_and(|(_, p)| p.silence.is_none());
+        let gone = self.mirror.iter().filter(|(node, mirror)| speaks(mirror) && !self.live.contains_key(*node));
+        gone.map(|(node, _)| node.clone()).filter(|node| !self.awaited.contains(node)).collect()
+    }
+
+    /// What the store says of the presence of a node that has no live session, for a write that the caller begins.
+    pub(super) fn begin_revision(&mut self, node: &NodeKey) -> Option<(u64, Presence)> {
+        if self.live.contains_key(node) {
+            return None;
+        }
+        let mirror = self.mirror.get_mut(node)?;
+        mirror.is_revising = mirror.presence.is_some();
+        mirror.presence.clone()
+    }
+
+    pub(super) fn revised_presence(&mut self, node: &NodeKey, revision: u64, presence: Presence) {
+        let mirror = self.mirror.entry(node.clone()).or_default();
+        if mirror.presence.as_ref().is_none_or(|(known, _)| *known < revision) {
+            mirror.presence = Some((revision, presence));
+            mirror.is_revising = false;
+        }
+    }
+
+    pub(super) fn refresh(&mut self, node: &NodeKey, snapshot: &Snapshot) {
+        match mirror_of(snapshot).remove(node) {
+            Some(mirror) => drop(self.mirror.insert(node.clone(), mirror)),
+            None => drop(self.mirror.remove(node)),
+        }
+    }
+
+    /// Over half of the streams were lost within five seconds, and fewer than a third of them are back.
+    pub(super) fn is_doubtful(&mut self, now: Instant) -> bool {
+        while self.losses.front().is_some_and(|lost| now.saturating_duration_since(*lost) > DOUBT_WINDOW) {
+            self.losses.pop_front();
+        }
+        let before = self.live.len() + self.losses.len();
+        if self.losses.len() * 2 > before {
+            self.doubt = Some(self.doubt.unwrap_or(0).max(before));
+        } else if self.doubt.is_some_and(|before| self.live.len() * 3 >= before) {
+            self.doubt = None;
+        }
+        self.doubt.is_some()
+    }
+
+    fn note_loss(&mut self, now: Instant) {
+        if self.losses.len() < LOSSES_MAX {
+            self.losses.push_back(now);
+        }
+    }
+}
+
+fn mirror_of(snapshot: &Snapshot) -> HashMap<NodeKey, Mirror> {
+    let mut mirrors: HashMap<NodeKey, Mirror> = HashMap::new();
+    for entry in &snapshot.entries {
+        match &entry.key {
+            Key::Node(node) => {
+                let mirror = mirrors.entry(node.clone()).or_default();
+                mirror.report_revision = Some(entry.revision);
+                let session = portolan_proto::node_report::decode(&entry.value).ok().map(|d| d.report.session);
+                mirror.fingerprint = session.map(|session| (session, fingerprint::of(&entry.value)));
+            }
+            Key::Presence(node) => {
+                // A record of another version is written over by the node's next report, not read.
+                let unknown = Presence { boot_id: String::new(), since_ms: 0, silence: None };
+                let presence = record::decode(&entry.value).unwrap_or(unknown);
+                mirrors.entry(node.clone()).or_default().presence = Some((entry.revision, presence));
+            }
+            _ => {}
+        }
+    }
+    mirrors
+}

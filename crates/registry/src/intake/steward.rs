@@ -1,0 +1,217 @@
+//! The steward: stores what the catalog found out about names and links, expecting what the catalog saw.
+//!
+//! What it writes comes back by the store's watch, so the catalog itself never writes. When another write came first the
+//! catalog will say anew what is needed. There is one; with several registries, the elected one's.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use ipnet::Ipv4Net;
+use portolan_core::name::ServiceKey;
+use portolan_core::view::LinkMode;
+use portolan_core::virtual_address;
+use portolan_runtime::jobs::Jobs;
+use portolan_runtime::published::Reader;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::catalog::Catalog;
+use crate::catalog::needs::{Need, OwnerNeed, Recorded};
+use crate::clock::Clock;
+use crate::store::record::{self, AddressRecord, LinkDecision, LinkRecord, Owner};
+use crate::store::{CommitError, Expectation, Key, Store, Transaction};
+
+/// How long a service without endpoints stays known, and how long its address then stays unused, milliseconds: 30 days.
+pub const KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// How many services may be known. More are not recorded, and so not answered.
+pub const SERVICES_MAX: usize = 100_000;
+/// How many transactions are under way at once.
+const AT_ONCE: usize = 256;
+/// How often services that are long empty are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
+/// How long to wait after the store failed.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+
+/// What the steward works with.
+#[derive(Debug)]
+pub struct Steward {
+    /// Where it writes.
+    pub store: Arc<dyn Store>,
+    /// What it reads.
+    pub catalog: Reader<Catalog>,
+    /// The range of the virtual addresses.
+    pub link_range: Ipv4Net,
+    /// The time that records carry.
+    pub clock: Clock,
+}
+
+/// Starts the job.
+pub fn start(jobs: &Jobs, steward: Steward) {
+    jobs.start("steward", run(steward));
+}
+
+async fn run(mut steward: Steward) {
+    let mut seen = 0;
+    loop {
+        let waiting = steward.catalog.wait_for(|catalog| catalog.revision >= seen && !catalog.needs.is_empty());
+        let (catalog, transactions) = match timeout(EXPIRE_EVERY, waiting).await {
+            Ok(Some(catalog)) => {
+                let planned = plan(&catalog, steward.link_range, steward.clock.now().unix_ms);
+                (catalog, planned)
+            }
+            Ok(None) => return,
+            Err(_) => {
+                let catalog = steward.catalog.load();
+                let expired = expire(&catalog, steward.clock.now().unix_ms);
+                (catalog, expired)
+            }
+        };
+        // Whatever happens, the next look is at a newer catalog, or after a wait: never the same need at once again.
+        seen = match commit(&steward, transactions).await {
+            Ok(revision) => revision.max(catalog.revision + 1),
+            Err(error) => {
+                error!(error = &error as &dyn std::error::Error, "names and links cannot be stored: {error}");
+                tokio::time::sleep(RETRY_WAIT).await;
+                catalog.revision
+            }
+        };
+    }
+}
+
+/// The newest revision that was committed.
+async fn commit(steward: &Steward, transactions: Vec<Transaction>) -> Result<u64, CommitError> {
+    let commits = transactions.into_iter().map(|transaction| steward.store.commit(transaction));
+    let mut results = futures_util::stream::iter(commits).buffer_unordered(AT_ONCE);
+    let mut newest = 0;
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(revision) => newest = newest.max(revision),
+            // Another write came first: the catalog takes it in and says what is needed then.
+            Err(CommitError::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(newest)
+}
+
+/// One transaction for each service whose records are not what the catalog found out.
+pub(crate) fn plan(catalog: &Catalog, range: Ipv4Net, now_ms: u64) -> Vec<Transaction> {
+    let mut addresses = Addresses::new(catalog, range, now_ms);
+    let mut room = SERVICES_MAX.saturating_sub(catalog.view.services.len());
+    let mut transactions = Vec::new();
+    for (service, need) in &catalog.needs {
+        if need.records.owner.is_none() && need.owner.is_some() {
+            if room == 0 {
+                warn!(service = %service, "service `{service}` is not taken: {SERVICES_MAX} are known already");
+                continue;
+            }
+            room -= 1;
+        }
+        transactions.push(transaction(service, need, &mut addresses));
+    }
+    transactions
+}
+
+fn transaction(service: &ServiceKey, need: &Need, addresses: &mut Addresses<'_>) -> Transaction {
+    let (owner_key, link_key) = (Key::Owner(service.clone()), Key::Link(service.clone()));
+    let now_ms = addresses.now_ms;
+    let mut made = Transaction::at(now_ms)
+        .expecting(expect(&owner_key, need.records.owner.as_ref()))
+        .expecting(expect(&link_key, need.records.link.as_ref()));
+    let stored = need.records.owner.as_ref().map(|owner| owner.value.clone());
+    let owner = match (&need.owner, stored) {
+        (Some(OwnerNeed::Take(owner)), _) => Some(Owner { since_ms: now_ms, ..owner.clone() }),
+        (Some(OwnerNeed::Emptied), Some(stored)) => Some(Owner { empty_since_ms: Some(now_ms), ..stored }),
+        (Some(OwnerNeed::Filled), Some(stored)) => Some(Owner { empty_since_ms: None, ..stored }),
+        (Some(OwnerNeed::Emptied | OwnerNeed::Filled) | None, _) => None,
+    };
+    if let Some(owner) = owner {
+        made = made.putting(owner_key, record::encode(&owner));
+    }
+    let Some((mode, decided_by)) = need.link else { return made };
+    let stored = need.records.link.as_ref().and_then(|link| link.value.address);
+    let mut link = LinkRecord { mode, decided_by, address: stored, since_ms: now_ms };
+    if stored.is_none() && mode == LinkMode::Vip {
+        match addresses.give(service) {
+            Some((address, former)) => {
+                let key = Key::Address(address);
+                let given = AddressRecord { service: service.clone(), freed_at_ms: None };
+                made = made.expecting(expect(&key, former.as_ref())).putting(key, record::encode(&given));
+                link.address = Some(address);
+            }
+            None => (link.mode, link.decided_by) = (LinkMode::Direct, LinkDecision::Exhausted),
+        }
+    }
+    made.putting(link_key, record::encode(&link))
+}
+
+fn expect<T>(key: &Key, recorded: Option<&Recorded<T>>) -> Expectation {
+    match recorded {
+        Some(recorded) => Expectation::AtRevision(key.clone(), recorded.revision),
+        None => Expectation::Absent(key.clone()),
+    }
+}
+
+/// Services that have been empty for [`KEPT_MS`] are forgotten, and their addresses are free for others after as long
+/// again.
+pub(crate) fn expire(catalog: &Catalog, now_ms: u64) -> Vec<Transaction> {
+    let is_due = |owner: &Owner| owner.empty_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= KEPT_MS);
+    let due = catalog.explained.iter().filter(|(_, explained)| explained.owner.as_ref().is_some_and(is_due));
+    due.map(|(service, explained)| {
+        let owner = explained.owner.as_ref().map(record::encode).unwrap_or_default();
+        let key = Key::Owner(service.clone());
+        let mut made = Transaction::at(now_ms)
+            .expecting(Expectation::Holds(key.clone(), owner))
+            .deleting(key)
+            .deleting(Key::Link(service.clone()));
+        if let Some(address) = explained.link.as_ref().and_then(|link| link.address) {
+            let freed = AddressRecord { service: service.clone(), freed_at_ms: Some(now_ms) };
+            made = made.putting(Key::Address(address), record::encode(&freed));
+        }
+        made
+    })
+    .collect()
+}
+
+/// The virtual addresses, while a plan is made.
+struct Addresses<'a> {
+    catalog: &'a Catalog,
+    range: Ipv4Net,
+    now_ms: u64,
+    given: BTreeSet<Ipv4Addr>,
+    /// Which address each service has or had; made when the first is needed.
+    former: Option<HashMap<&'a ServiceKey, Ipv4Addr>>,
+}
+
+impl<'a> Addresses<'a> {
+    fn new(catalog: &'a Catalog, range: Ipv4Net, now_ms: u64) -> Self {
+        Addresses { catalog, range, now_ms, given: BTreeSet::new(), former: None }
+    }
+
+    /// An address for `service`: its own former one; else one that nobody ever had; else one that was freed long ago.
+    /// With what the store holds of it.
+    fn give(&mut self, service: &ServiceKey) -> Option<(Ipv4Addr, Option<Recorded<AddressRecord>>)> {
+        let catalog = self.catalog;
+        let by_service =
+            || catalog.addresses.iter().map(|(address, record)| (&record.value.service, *address)).collect();
+        let former = self.former.get_or_insert_with(by_service).get(service).copied();
+        let was_freed = |address: Ipv4Addr| {
+            let freed = catalog.addresses.get(&address).and_then(|record| record.value.freed_at_ms);
+            freed.is_some_and(|at_ms| self.now_ms.saturating_sub(at_ms) >= KEPT_MS)
+        };
+        let is_open = |address: &Ipv4Addr| self.range.contains(address) && !self.given.contains(address);
+        let never_used = |address: Ipv4Addr| is_open(&address) && !catalog.addresses.contains_key(&address);
+        let chosen = former
+            .filter(is_open)
+            .or_else(|| virtual_address::choose(self.range, service, never_used))
+            .or_else(|| virtual_address::choose(self.range, service, |a| is_open(&a) && was_freed(a)))?;
+        self.given.insert(chosen);
+        Some((chosen, catalog.addresses.get(&chosen).cloned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
