@@ -130,14 +130,14 @@ impl Watch<'_> {
 
 fn show_change<W: Write>(change: &Change, screen: &mut Screen<W>) -> Result<(), Failure> {
     let id = &change.id;
-    let place = match change.address {
-        Some(address) => std::net::SocketAddr::new(address, change.port).to_string(),
-        None => format!("port {}", change.port),
+    let place = match (change.address, change.port) {
+        (Some(address), Some(port)) => format!("{} ", std::net::SocketAddr::new(address, port)),
+        _ => String::new(),
     };
     Ok(screen.cells(&[
         Cell::toned(&change.at, Tone::Faint),
         Cell::toned(format!("{}.{}", change.service, change.cluster), Tone::Strong),
-        format!("{} on {} {place} ({}/{})", id.container, id.node, id.container_port, id.protocol).into(),
+        format!("{} on {} {place}({}/{})", id.container, id.node, id.container_port, id.protocol).into(),
         Cell::word(change.from.as_deref().unwrap_or("new")),
         "->".into(),
         Cell::word(&change.to),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use portolan_registry::http::api::{Candidate, Explanation};
+use portolan_registry::http::api::{Candidate, Explanation, RefusedInput};
 
 use super::{Cell, Screen, Table, Tone, seconds};
 
@@ -26,16 +26,14 @@ pub(crate) fn explanation<W: Write>(screen: &mut Screen<W>, why: &Explanation) -
     }
     if !why.refused.is_empty() {
         screen.line("")?;
-        screen.cells(&[Cell::word("refused")])?;
-    }
-    for container in &why.refused {
-        let whole = if container.is_refused { ": not registered" } else { "" };
-        screen.line(&format!("  {} on {}{whole}", container.container, container.node))?;
-        for refused in &container.refused {
-            screen.line(&format!("    {}: {}", refused.field, refused.reason))?;
-        }
+        screen.cells(&[Cell::word("refused"), "of the service:".into()])?;
+        refused(screen, &why.refused)?;
     }
     Ok(())
+}
+
+fn refused<W: Write>(screen: &mut Screen<W>, all: &[RefusedInput]) -> io::Result<()> {
+    all.iter().try_for_each(|refused| screen.line(&format!("    {}: {}", refused.field, refused.reason)))
 }
 
 fn one<W: Write>(screen: &mut Screen<W>, candidate: &Candidate) -> io::Result<()> {
@@ -60,8 +58,16 @@ fn one<W: Write>(screen: &mut Screen<W>, candidate: &Candidate) -> io::Result<()
         table.row(row);
     }
     table.row(vec!["rule".into(), Cell::plain(&candidate.rule_text)]);
-    if let Some(named_by) = &candidate.named_by {
-        table.row(vec!["name".into(), format!("by {named_by}").into()]);
+    table.row(vec!["name".into(), format!("by {}", candidate.named_by).into()]);
+    if let Some(ended) = &candidate.ended {
+        let code = ended.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+        let memory = if ended.is_out_of_memory { ", out of memory" } else { "" };
+        table.row(vec!["ended".into(), format!("{}{code}{memory}", ended.at).into()]);
     }
-    screen.table(&table)
+    screen.table(&table)?;
+    if !candidate.refused.is_empty() {
+        let whole = if candidate.is_refused { "so it is in no answer:" } else { "and the rest registered:" };
+        screen.cells(&[Cell::plain(" "), Cell::word("refused"), whole.into()])?;
+    }
+    refused(screen, &candidate.refused)
 }

@@ -10,8 +10,8 @@ mod service;
 mod status;
 
 pub use events::{Change, EventList, Reset};
-pub use explain::{Candidate, Explanation, RefusedContainer, RefusedInput, Testimony};
-pub use nodes::{Node, NodeContainer, NodeList, NodeSummary};
+pub use explain::{Candidate, Ended, Explanation, RefusedInput, Testimony};
+pub use nodes::{Node, NodeEndpoint, NodeList, NodeSummary};
 pub use portolan_dns::resolution::{AnsweredBy, Resolution, ServiceRecord};
 pub use service::{Endpoint, EndpointId, Link, LinkPort, Service, ServiceList, ServiceSummary, StateCounts};
 pub use status::Status;

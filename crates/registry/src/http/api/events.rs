@@ -36,7 +36,7 @@ pub struct Change {
     #[schema(value_type = Option<String>)]
     pub address: Option<IpAddr>,
     /// The port to connect to.
-    pub port: u16,
+    pub port: Option<u16>,
     /// The state before; none: it was not there.
     pub from: Option<String>,
     /// The state after.

@@ -24,8 +24,8 @@ pub struct Explanation {
     pub link: Option<Link>,
     /// Every port that could be answered under this name, in whatever state.
     pub candidates: Vec<Candidate>,
-    /// What was refused of its containers.
-    pub refused: Vec<RefusedContainer>,
+    /// What was refused of the service as a whole.
+    pub refused: Vec<RefusedInput>,
 }
 
 /// One port that could be answered.
@@ -47,10 +47,27 @@ pub struct Candidate {
     pub rule: String,
     /// That row in a sentence.
     pub rule_text: String,
-    /// Which candidate name made it one of this service, such as `ECS service` or `Compose service`.
-    pub named_by: Option<String>,
+    /// By what its service's name was chosen, such as the Compose service.
+    pub named_by: String,
     /// What each witness says.
     pub witnesses: Vec<Testimony>,
+    /// How its run ended.
+    pub ended: Option<Ended>,
+    /// Whether a refusal keeps it out of every answer, whatever its state.
+    pub is_refused: bool,
+    /// What was refused of it.
+    pub refused: Vec<RefusedInput>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ended {
+    /// When.
+    pub at: String,
+    /// Exit code, once Docker has told it.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed it for memory.
+    pub is_out_of_memory: bool,
 }
 
 /// What one witness says of one endpoint.
@@ -64,21 +81,6 @@ pub struct Testimony {
     pub since: Option<String>,
     /// How long that is, in seconds, by the registry's clock.
     pub age_seconds: Option<u64>,
-}
-
-/// A container of which something was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RefusedContainer {
-    /// Its node.
-    pub node: String,
-    /// Its name.
-    pub container: String,
-    /// Docker's container id.
-    pub container_id: String,
-    /// Whether the whole container is kept out of every answer.
-    pub is_refused: bool,
-    /// What was refused.
-    pub refused: Vec<RefusedInput>,
 }
 
 /// One refused input.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::RefusedContainer;
+use super::RefusedInput;
 
 /// Every known node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -38,11 +38,11 @@ pub struct NodeSummary {
     pub since: Option<String>,
     /// Version of its sidecar.
     pub version: Option<String>,
-    /// The index at which it last changed.
-    pub index: u64,
+    /// When its newest report was kept.
+    pub reported: String,
     /// How many containers its sidecar reports.
     pub containers: u32,
-    /// How many of its containers have something that was refused.
+    /// How much was refused of what it reports.
     pub refused: u32,
 }
 
@@ -53,14 +53,14 @@ pub struct Node {
     #[serde(flatten)]
     pub summary: NodeSummary,
     /// The endpoints on it.
-    pub endpoints: Vec<NodeContainer>,
-    /// What was refused of its containers.
-    pub refused_containers: Vec<RefusedContainer>,
+    pub endpoints: Vec<NodeEndpoint>,
+    /// What was refused of what it reports.
+    pub refusals: Vec<RefusedInput>,
 }
 
 /// One endpoint on a node, and the service it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NodeContainer {
+pub struct NodeEndpoint {
     /// The cluster of its service.
     pub cluster: String,
     /// Its service.

@@ -1,0 +1,98 @@
+//! What each witness says of a candidate, in words.
+
+use portolan_core::rules::{Declared, Ecs, LastCheck, Neighbours, Rule, Sidecar, Word};
+
+use super::super::{api, convert};
+use crate::catalog::Candidate;
+
+/// A candidate as people read it.
+pub(super) fn candidate(candidate: &Candidate, is_answered: bool, now_ms: u64) -> api::Candidate {
+    let ended = candidate.ending.as_ref().map(|ending| api::Ended {
+        at: convert::time(ending.at_ms),
+        exit_code: ending.exit_code,
+        is_out_of_memory: ending.is_out_of_memory,
+    });
+    api::Candidate {
+        id: convert::id(&candidate.key, &candidate.container, candidate.task_id.as_deref()),
+        address: candidate.addresses.first().copied(),
+        port: candidate.port,
+        state: candidate.decision.state.as_str().to_owned(),
+        is_answered,
+        rule: rule_word(candidate.decision.rule),
+        rule_text: candidate.decision.rule.text().to_owned(),
+        named_by: candidate.source.text().to_owned(),
+        witnesses: witnesses(candidate, now_ms),
+        ended,
+        is_refused: candidate.is_refused,
+        refused: convert::refused(&candidate.refusals),
+    }
+}
+
+/// The rule as its JSON has it, so that words are the same wherever it is stored or shown.
+fn rule_word(rule: Rule) -> String {
+    match serde_json::to_value(rule) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+fn witnesses(candidate: &Candidate, now_ms: u64) -> Vec<api::Testimony> {
+    let said = &candidate.witnesses;
+    let since = Some(convert::time(candidate.since_ms));
+    let age_seconds = Some(now_ms.saturating_sub(candidate.since_ms) / 1_000);
+    let sidecar = api::Testimony { witness: "sidecar".to_owned(), word: sidecar(said.sidecar), since, age_seconds };
+    let other = |witness: &str, word: &str| api::Testimony {
+        witness: witness.to_owned(),
+        word: word.to_owned(),
+        since: None,
+        age_seconds: None,
+    };
+    vec![sidecar, other("ecs", ecs(said.ecs)), other("neighbours", neighbours(said.neighbours))]
+}
+
+fn sidecar(sidecar: Sidecar) -> String {
+    match sidecar {
+        Sidecar::Speaks(said) => word(said).to_owned(),
+        Sidecar::Silent(said) => format!("silent; last said: {}", word(said)),
+        Sidecar::None => "the node has none".to_owned(),
+        Sidecar::External(Declared::Unchecked) => "declared".to_owned(),
+        Sidecar::External(Declared::Starting) => "declared; check not yet passed".to_owned(),
+        Sidecar::External(Declared::Passing) => "declared; check passes".to_owned(),
+        Sidecar::External(Declared::Failing) => "declared; check fails".to_owned(),
+    }
+}
+
+fn word(word: Word) -> &'static str {
+    match word {
+        Word::Died => "died or removed",
+        Word::Evicted => "evicted by an operator",
+        Word::Stopping(LastCheck::Passed) => "stop signal sent; last check passed",
+        Word::Stopping(LastCheck::NotPassed) => "stop signal sent; last check not passed",
+        Word::Drained(LastCheck::Passed) => "drained by an operator; last check passed",
+        Word::Drained(LastCheck::NotPassed) => "drained by an operator; last check not passed",
+        Word::Paused => "paused",
+        Word::Failing => "failing",
+        Word::Starting => "check not yet passed",
+        Word::Passing => "passing",
+    }
+}
+
+fn ecs(ecs: Ecs) -> &'static str {
+    match ecs {
+        Ecs::NotUsed => "not used",
+        Ecs::NotKnown => "not known",
+        Ecs::Pending => "not yet running",
+        Ecs::Running => "running",
+        Ecs::RunningUnhealthy => "running, unhealthy",
+        Ecs::Leaving => "leaving",
+        Ecs::Stopped => "stopped",
+    }
+}
+
+fn neighbours(neighbours: Neighbours) -> &'static str {
+    match neighbours {
+        Neighbours::NotKnown => "not known",
+        Neighbours::Connect => "connect",
+        Neighbours::Refused => "refused",
+    }
+}

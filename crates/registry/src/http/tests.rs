@@ -1,0 +1,1 @@
+//! The surface over catalogs made by hand.
