@@ -1,11 +1,12 @@
 //! Containers of the stand-in, started and ended as a user or the ECS agent does.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 
 use crate::dockerd::Engine;
-use crate::image;
+use crate::{image, namespace};
 
 /// A container. Dropping it does nothing: it ends with its engine.
 #[derive(Debug, Clone)]
@@ -65,6 +66,15 @@ impl Engine {
     /// When docker refuses.
     pub fn run(self: &Arc<Self>, options: &[&str], args: &[&str]) -> anyhow::Result<Container> {
         let all = [&["run", "--detach"], options, &[image::STANDIN], args].concat();
+        Ok(Container { id: self.docker(&all)?, engine: self.clone() })
+    }
+
+    /// As [`Engine::run`], but only creates it (`docker create`).
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub fn create(self: &Arc<Self>, options: &[&str], args: &[&str]) -> anyhow::Result<Container> {
+        let all = [&["create"], options, &[image::STANDIN], args].concat();
         Ok(Container { id: self.docker(&all)?, engine: self.clone() })
     }
 
@@ -163,12 +173,29 @@ impl Container {
         self.docker(&["stop", "-t", &seconds.to_string()]).map(drop)
     }
 
+    /// `docker stop -t 1`, then `docker rm`: as ECS ends a task, with a short grace.
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub fn remove_after_stop(&self) -> anyhow::Result<()> {
+        self.stop(1)?;
+        self.docker(&["rm"]).map(drop)
+    }
+
     /// Runs the stand-in once more inside the container.
     ///
     /// # Errors
     /// When docker refuses or it fails.
     pub fn exec(&self, args: &[&str]) -> anyhow::Result<String> {
         self.engine.docker(&[&["exec", &self.id, "/standin"], args].concat())
+    }
+
+    /// Calls `work` on a thread in its network, as a process of the container would see it.
+    ///
+    /// # Errors
+    /// When it does not run, or `work` panics.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        namespace::inside_of(&PathBuf::from(format!("/proc/{}/ns/net", self.pid()?)), work)
     }
 
     /// What it printed.

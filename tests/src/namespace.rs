@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -94,14 +94,7 @@ impl Namespace {
     /// # Errors
     /// When the namespace cannot be entered, or `work` panics.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
-        let file = File::open(self.path()).with_context(|| format!("open namespace {}", self.name))?;
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| -> anyhow::Result<T> {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-                Ok(work())
-            });
-            thread.join().map_err(|_| anyhow::anyhow!("the work inside {} panicked", self.name))?
-        })
+        inside_of(&self.path(), work)
     }
 
     /// Takes the node off the bridge: nothing gets in or out, as when its cable is pulled.
@@ -167,6 +160,21 @@ impl Network {
         node.plug_in()?;
         Ok(Arc::new(node))
     }
+}
+
+/// Calls `work` on a thread inside the network namespace that a file stands for.
+///
+/// # Errors
+/// When the namespace cannot be entered, or `work` panics.
+pub fn inside_of<T: Send>(file: &Path, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+    let namespace = File::open(file).with_context(|| format!("open namespace {}", file.display()))?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| -> anyhow::Result<T> {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(work())
+        });
+        thread.join().map_err(|_| anyhow::anyhow!("the work inside {} panicked", file.display()))?
+    })
 }
 
 fn ip(args: &str) -> anyhow::Result<String> {

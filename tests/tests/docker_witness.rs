@@ -1,106 +1,24 @@
 //! The Docker witness against a real engine: what it publishes is what runs.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::net::IpAddr;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use portolan_core::evidence::{ContainerReport, Health, Phase};
-use portolan_core::name::{Label, NodeKey};
-use portolan_runtime::jobs::Jobs;
-use portolan_runtime::published::Reader;
-use portolan_sidecar::docker::{self, DockerSettings};
+use portolan_core::evidence::{Health, Phase};
+use portolan_core::name::Label;
 use portolan_sidecar::inspect::{Format, render};
 use portolan_sidecar::registration::{Connection, LocalState};
 use portolan_tests::container::{Container, EcsTask};
 use portolan_tests::lab::Lab;
-use portolan_tests::needs;
 use portolan_tests::wait::{PATIENCE, eventually, throughout};
-use prometheus_client::registry::Registry;
-use std::time::Duration;
+use portolan_tests::{needs, programs};
 
-/// A witness inside the lab's node. Dropped before the lab.
-struct Witness {
-    reader: Reader<LocalState>,
-    jobs: Jobs,
-    runtime: Option<tokio::runtime::Runtime>,
-}
+use witness::{Witness, newest, pid_of, socket_without_events};
 
-impl Witness {
-    fn start(lab: &Lab) -> anyhow::Result<Self> {
-        Self::start_on(lab, lab.engine.socket())
-    }
-
-    fn start_on(lab: &Lab, socket: PathBuf) -> anyhow::Result<Self> {
-        // The runtime's threads are born inside the node, so checks reach containers as a sidecar's would.
-        let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = lab.node.inside(build)??;
-        let jobs = Jobs::new();
-        let settings = DockerSettings {
-            socket,
-            node: NodeKey { cluster: Label::fixed("local"), node: Label::fixed("a") },
-            addresses: vec![lab.node.addr()],
-        };
-        let guard = runtime.enter();
-        let reader = docker::start(&jobs, settings, &mut Registry::default());
-        drop(guard);
-        let witness = Witness { reader, jobs, runtime: Some(runtime) };
-        witness.until(|state| state.is_complete.then_some(()))?;
-        Ok(witness)
-    }
-
-    fn until<T>(&self, look: impl FnMut(&LocalState) -> Option<T>) -> anyhow::Result<T> {
-        self.until_within(PATIENCE, look)
-    }
-
-    fn until_within<T>(&self, patience: Duration, mut look: impl FnMut(&LocalState) -> Option<T>) -> anyhow::Result<T> {
-        let seen = eventually(patience, || {
-            let state = self.reader.load();
-            look(&state).ok_or(state)
-        });
-        seen.map_err(|error| anyhow::anyhow!("{}", error.to_string().chars().take(3000).collect::<String>()))
-    }
-
-    /// Waits for the newest run of `container` to look so.
-    fn until_report<T>(
-        &self,
-        container: &Container,
-        mut look: impl FnMut(&ContainerReport) -> Option<T>,
-    ) -> anyhow::Result<T> {
-        self.until(|state| look(newest(state, container)?))
-    }
-
-    fn until_phase(&self, container: &Container, phase: &Phase) -> anyhow::Result<()> {
-        self.until_report(container, |report| (report.phase == *phase).then_some(()))
-    }
-
-    fn until_health(&self, container: &Container, health: Health) -> anyhow::Result<()> {
-        self.until_report(container, |report| (report.ports.first()?.health == health).then_some(()))
-    }
-
-    fn until_died(&self, container: &Container, exit_code: i64) -> anyhow::Result<()> {
-        self.until_report(container, |report| match &report.phase {
-            Phase::Died(ending) => (ending.exit_code == Some(exit_code)).then_some(()),
-            _ => None,
-        })
-    }
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        self.jobs.shut_down();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_secs(5));
-        }
-    }
-}
-
-fn newest<'a>(state: &'a LocalState, container: &Container) -> Option<&'a ContainerReport> {
-    state.reports.iter().filter(|report| report.id == container.id).max_by_key(|report| report.run)
-}
+#[path = "docker_witness/witness.rs"]
+mod witness;
 
 #[test]
 fn follows_a_task_from_its_start_to_its_end() -> anyhow::Result<()> {
@@ -306,21 +224,6 @@ fn a_lost_or_stalled_engine_removes_nothing_and_is_caught_up_with() -> anyhow::R
     Ok(())
 }
 
-/// From /proc, because the engine may be deaf.
-fn pid_of(container: &Container) -> anyhow::Result<u32> {
-    let mut pids: Vec<u32> = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let Some(pid) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        if std::fs::read_to_string(path.join("cgroup")).is_ok_and(|groups| groups.contains(&container.id)) {
-            pids.push(pid);
-        }
-    }
-    pids.into_iter().min().context("no process of the container")
-}
-
 #[test]
 fn hostile_labels_cost_their_own_container_at_most() -> anyhow::Result<()> {
     needs!("dockerd", "docker", "ip", "nsenter");
@@ -368,40 +271,6 @@ fn the_list_heals_what_events_did_not_tell() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A socket before the engine's that passes every call on but the one for events, which it begins to answer and leaves.
-fn socket_without_events(lab: &Lab) -> anyhow::Result<PathBuf> {
-    let path = lab.engine.folder().join("deaf.sock");
-    let (listener, engine) = (UnixListener::bind(&path)?, lab.engine.socket());
-    // The threads end with their connections; the last one with the test program.
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let engine = engine.clone();
-            std::thread::spawn(move || relay(stream, &engine));
-        }
-    });
-    Ok(path)
-}
-
-fn relay(mut client: UnixStream, engine: &std::path::Path) -> std::io::Result<()> {
-    let mut head = vec![0; 4096];
-    let read = client.read(&mut head)?;
-    if head[..read].windows(8).any(|octets| octets == b"/events?") {
-        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-        return client.read(&mut head).map(drop);
-    }
-    let mut upstream = UnixStream::connect(engine)?;
-    upstream.write_all(&head[..read])?;
-    let (mut up_read, mut client_write) = (upstream.try_clone()?, client.try_clone()?);
-    let down = std::thread::spawn(move || {
-        std::io::copy(&mut up_read, &mut client_write).ok();
-        client_write.shutdown(std::net::Shutdown::Both).ok();
-    });
-    std::io::copy(&mut client, &mut upstream).ok();
-    upstream.shutdown(std::net::Shutdown::Write).ok();
-    down.join().ok();
-    Ok(())
-}
-
 #[test]
 fn addresses_follow_networks_and_udp_ports_follow_their_container() -> anyhow::Result<()> {
     needs!("dockerd", "docker", "ip", "nsenter");
@@ -418,4 +287,33 @@ fn addresses_follow_networks_and_udp_ports_follow_their_container() -> anyhow::R
     witness.until(|state| (state.clients.len() == 2).then_some(()))?;
     lab.engine.docker(&["network", "disconnect", "user", &container.id])?;
     witness.until(|state| (state.clients.len() == 1).then_some(()))
+}
+
+#[test]
+fn inspect_says_what_is_registered_and_what_is_lost_without_host_processes() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter");
+    let lab = Lab::start()?;
+    let web = ["-p", "0:9200", "--name=web", "--label=portolan.servcie=x", "--label=portolan.check=docker"];
+    let web = lab.engine.run(&web, &["elasticsearch"])?;
+    eventually(PATIENCE, || lab.node.fetch(std::net::SocketAddr::new(lab.node.addr(), web.port(9200)?), "/"))?;
+    let socket = format!("--docker-socket={}", lab.engine.socket().display());
+    let program = programs::path("portolan-sidecar")?;
+    let inspect = [&program.to_string_lossy(), "inspect", &socket, "--cluster=lab", "--log-level=warn"];
+    let text = lab.node.run(inspect[0], &inspect[1..])?;
+    let port = web.port(9200)?;
+    for expected in [
+        "web.lab  running".to_owned(),
+        format!("port 9200/tcp at 10.77.0.11:{port}, chosen by Docker, passing"),
+        "refused label `portolan.servcie`: is not a label of Portolan; did you mean `portolan.service`?".to_owned(),
+        "refused check of port 9200/tcp: `docker` needs a HEALTHCHECK".to_owned(),
+    ] {
+        assert!(text.contains(&expected), "{expected} in {text}");
+    }
+    assert!(!text.contains("note:"), "{text}");
+    // In a pid namespace of its own, Docker's process numbers are nobody's or somebody else's.
+    let hidden = [&["--pid", "--fork", "--mount-proc"], &inspect[..]].concat();
+    let text = lab.node.run("unshare", &hidden)?;
+    assert!(text.contains("note: the processes of 1 containers cannot be seen"), "{text}");
+    assert!(text.contains("chosen by Docker, passing"), "{text}");
+    Ok(())
 }

@@ -80,3 +80,17 @@ fn programs_are_started_watched_killed_and_started_again() -> anyhow::Result<()>
     assert_eq!(node.fetch(addr, "/health")?.status, 503);
     Ok(())
 }
+
+#[test]
+fn a_program_of_ours_says_where_it_listens_and_ends_when_asked() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter");
+    let lab = Lab::start()?;
+    let data = format!("--data-dir={}", lab.engine.folder().join("sidecar").display());
+    let socket = format!("--docker-socket={}", lab.engine.socket().display());
+    let args = [&socket, &data, "--sidecar-admin=127.0.0.1:0"];
+    let mut sidecar = programs::Program::start(&lab.node, "portolan-sidecar", &args)?;
+    let admin = sidecar.listening("admin")?;
+    assert_eq!(lab.node.fetch(admin, "/healthz")?.status, 200);
+    assert_eq!(sidecar.terminate()?, Some(0));
+    Ok(())
+}

@@ -29,6 +29,10 @@ mod job;
 mod naming;
 pub(crate) mod needs;
 mod service;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use job::{Settings, start};
 

@@ -16,3 +16,5 @@ pub mod intake;
 pub mod presence;
 pub mod settings;
 pub mod store;
+#[cfg(test)]
+mod testing;

@@ -18,7 +18,7 @@ pub mod record;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 
 pub use embedded::EmbeddedStore;
 pub use key::Key;

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::docker::facts::DockerHealth;
 use crate::docker::state::Input;
 
+mod grpc;
 mod job;
 mod listening;
 mod machine;
@@ -55,6 +56,8 @@ pub enum Method {
     },
     /// A connection is accepted.
     Tcp(SocketAddr),
+    /// The gRPC health protocol answers SERVING for the whole server.
+    Grpc(SocketAddr),
     /// `GET` is answered with 200 to 399.
     Http {
         /// Where.
@@ -128,7 +131,7 @@ impl Checks {
         let (health, is_observed) = match &plan.method {
             Method::Always => (Health::Passing, true),
             Method::Docker(said) => (from_docker(*said), true),
-            Method::Listening { .. } | Method::Tcp(_) | Method::Http { .. } => (before, false),
+            Method::Listening { .. } | Method::Tcp(_) | Method::Grpc(_) | Method::Http { .. } => (before, false),
         };
         let stop = (!is_observed).then(|| {
             let stop = CancellationToken::new();

@@ -117,3 +117,6 @@ fn phase(phase: &Phase) -> &'static str {
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
+
+#[cfg(test)]
+mod tests;

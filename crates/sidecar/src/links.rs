@@ -21,8 +21,7 @@ use prometheus_client::registry::Registry;
 use thiserror::Error;
 
 use crate::follow::Follows;
-use crate::netlink::table::Rules;
-use crate::netlink::{self, NetlinkError, Routes};
+use crate::netlink::{self, NetlinkError, Routes, Rules};
 
 mod choice;
 mod connect;

@@ -15,11 +15,13 @@ use thiserror::Error;
 mod expression;
 mod message;
 mod route;
+mod rules;
 mod socket;
 pub mod table;
 mod watch;
 
 pub use route::{Routes, remove_routes};
+pub use rules::Rules;
 pub use watch::Changes;
 
 /// How often routes are looked at although no change was heard of.

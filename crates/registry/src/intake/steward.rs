@@ -98,7 +98,7 @@ async fn commit(steward: &Steward, transactions: Vec<Transaction>) -> Result<u64
 }
 
 /// One transaction for each service whose records are not what the catalog found out.
-fn plan(catalog: &Catalog, range: Ipv4Net, now_ms: u64) -> Vec<Transaction> {
+pub(crate) fn plan(catalog: &Catalog, range: Ipv4Net, now_ms: u64) -> Vec<Transaction> {
     let mut addresses = Addresses::new(catalog, range, now_ms);
     let mut room = SERVICES_MAX.saturating_sub(catalog.view.services.len());
     let mut transactions = Vec::new();
@@ -157,7 +157,7 @@ fn expect<T>(key: &Key, recorded: Option<&Recorded<T>>) -> Expectation {
 
 /// Services that have been empty for [`KEPT_MS`] are forgotten, and their addresses are free for others after as long
 /// again.
-fn expire(catalog: &Catalog, now_ms: u64) -> Vec<Transaction> {
+pub(crate) fn expire(catalog: &Catalog, now_ms: u64) -> Vec<Transaction> {
     let is_due = |owner: &Owner| owner.empty_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= KEPT_MS);
     let due = catalog.explained.iter().filter(|(_, explained)| explained.owner.as_ref().is_some_and(is_due));
     due.map(|(service, explained)| {

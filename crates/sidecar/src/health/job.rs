@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::machine::{Machine, Outcome};
-use super::{Checked, Method, Plan, listening, probe};
+use super::{Checked, Method, Plan, grpc, listening, probe};
 use crate::docker::state::Input;
 
 /// The first checks of a port follow each other quickly, because somebody waits for the first pass.
@@ -71,6 +71,7 @@ impl Job {
             Method::Always | Method::Docker(_) => Outcome::Passed,
             Method::Listening { pid } => listening::probe(*pid, self.plan.key.container_port).await,
             Method::Tcp(address) => probe::tcp(*address).await,
+            Method::Grpc(address) => grpc::probe(*address).await,
             Method::Http { address, path } => probe::http(*address, path).await,
         }
     }

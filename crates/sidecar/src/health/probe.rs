@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::machine::Outcome;
 
 /// A check that takes longer has failed.
-const PROBE_MAX: Duration = Duration::from_secs(1);
+pub(super) const PROBE_MAX: Duration = Duration::from_secs(1);
 /// `HTTP/1.1 200` (RFC 9112 section 4).
 const STATUS_OCTETS: usize = 12;
 

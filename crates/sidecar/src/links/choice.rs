@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use portolan_core::endpoint::{Endpoint, Standing, State};
+use portolan_core::endpoint::Endpoint;
+use portolan_core::selection::Rank;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
@@ -19,16 +20,6 @@ use super::LinkSettings;
 const FAILURE_MEMORY: Duration = Duration::from_secs(5);
 /// Failures kept in mind. When it is full the oldest knowledge counts: new failures are not noted until old ones end.
 const FAILURES_MAX: usize = 1024;
-
-/// How good an endpoint is by its state; lower is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
-    Usable,
-    Unverified,
-    Draining,
-    Unusable,
-    DrainingUnusable,
-}
 
 /// Where an endpoint runs, seen from here; lower is nearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,18 +35,6 @@ pub(super) struct Target {
     pub(super) rank: Rank,
     pub(super) nearness: Nearness,
     pub(super) address: SocketAddr,
-}
-
-/// The rank of an endpoint in `state`; `None` is never connected to.
-pub(super) fn rank(state: State) -> Option<Rank> {
-    match state {
-        State::Usable | State::Unverified(Standing::Vouched) => Some(Rank::Usable),
-        State::Unverified(Standing::Last) => Some(Rank::Unverified),
-        State::Draining { passed: true } => Some(Rank::Draining),
-        State::Unusable => Some(Rank::Unusable),
-        State::Draining { passed: false } => Some(Rank::DrainingUnusable),
-        State::Starting | State::Gone => None,
-    }
 }
 
 impl Nearness {

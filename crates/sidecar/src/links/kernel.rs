@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 
 use super::LinkSettings;
 use super::table::Table;
-use crate::netlink::table::{LinkAddress, Rules, Table as Rulebook};
-use crate::netlink::{Changes, NetlinkError, Routes, SETTLE};
+use crate::netlink::table::{LinkAddress, Table as Rulebook};
+use crate::netlink::{Changes, NetlinkError, Routes, Rules, SETTLE};
 
 /// How often the kernel's state is compared although no change was heard of.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use portolan_core::endpoint::{Endpoint, Protocol};
 use portolan_core::name::ServiceKey;
+use portolan_core::selection::Rank;
 use portolan_core::view::{EndpointSet, LinkPort, Service, View};
 
 use super::LinkSettings;
-use super::choice::{Nearness, Target, is_allowed, rank};
+use super::choice::{Nearness, Target, is_allowed};
 use super::counters::{LinkFigures, LinkStatus, PortStatus};
 use crate::netlink::table::LinkAddress;
 
@@ -180,7 +181,7 @@ pub(super) fn targets(service: &Service, port: LinkPort, settings: &LinkSettings
             && endpoint.key.protocol == port.protocol
     };
     let target = |endpoint: &Endpoint| {
-        let rank = rank(endpoint.state)?;
+        let rank = Rank::of(endpoint.state)?;
         let ip = *endpoint.addresses.iter().find(|ip| is_allowed(**ip, settings.range))?;
         let nearness = Nearness::of(endpoint, settings);
         let is_port = endpoint.port != 0;

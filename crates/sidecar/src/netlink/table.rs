@@ -1,44 +1,22 @@
 //! Our nf_tables table `ip portolan`: written whole, changed by elements, read back to compare.
-//!
-//! ```text
-//! chain refuse-prerouting, refuse-output   filter, priority -120
-//!     to the range, TCP, in set links      -> accept (goes on to the next chains)
-//!     to the range, TCP, new               -> TCP reset
-//!     to the range, any other, new         -> ICMP port unreachable (prerouting only)
-//! chain link-prerouting, link-output       nat, priority -110, ahead of Docker's -100
-//!     TCP, in set links                    -> the relay
-//!     UDP to the range                     -> port 0 of the relay's address (output only)
-//! ```
-//!
-//! Only first packets are refused, so that a link that goes away leaves its open connections alone. In `output` nothing but
-//! TCP is refused so: a rejected datagram would fail there as "operation not permitted". It is sent to port 0, on which
-//! nothing can listen, and the sender gets the "connection refused" that it knows how to handle.
-//! Refusing happens before routing and before Docker, so no listener of this host can answer on the range.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use rustix::io::Errno;
 
 use super::NetlinkError;
-use super::expression::Expressions;
 use super::message::{Attributes, Message, Writer, attribute, attributes, flag, messages, number};
+use super::rules::{CHAINS, RULES, Rules, comment, write_chain, write_rule};
 use super::socket::Connection;
 
-const NAME: &str = "portolan";
-const SET: &str = "links";
+pub(super) const NAME: &str = "portolan";
+pub(super) const SET: &str = "links";
 const ACTION: &str = "change the nf_tables table `ip portolan`";
 const ACTION_READ: &str = "read the nf_tables table `ip portolan`";
 /// Elements in one attribute: 28 octets each of at most 65,535.
 const ELEMENTS_PER_MESSAGE: usize = 1024;
-/// After connection tracking (-200), before our own nat.
-const PRIORITY_REFUSE: i32 = -120;
-/// Before Docker's nat chains, which are at -100.
-const PRIORITY_LINK: i32 = -110;
-const HOOK_PREROUTING: u32 = 0;
-const HOOK_OUTPUT: u32 = 3;
 const FAMILY_IPV4: u8 = 2;
 const SUBSYSTEM: u16 = 10;
 /// Type `ipv4_addr . inet_service`, for whoever lists it: six bits each.
@@ -47,64 +25,25 @@ const SET_KEY_TYPE: u32 = (7 << 6) | 13;
 const SET_KEY_OCTETS: u32 = 8;
 
 /// `NFT_MSG_*`.
-mod kind {
-    pub(super) const NEW_TABLE: u16 = 0;
-    pub(super) const DELETE_TABLE: u16 = 2;
-    pub(super) const NEW_CHAIN: u16 = 3;
-    pub(super) const LIST_CHAINS: u16 = 4;
-    pub(super) const NEW_RULE: u16 = 6;
-    pub(super) const LIST_RULES: u16 = 7;
-    pub(super) const NEW_SET: u16 = 9;
-    pub(super) const NEW_ELEMENTS: u16 = 12;
-    pub(super) const LIST_ELEMENTS: u16 = 13;
-    pub(super) const DELETE_ELEMENTS: u16 = 14;
-    pub(super) const NEW_GENERATION: u16 = 15;
-    pub(super) const READ_GENERATION: u16 = 16;
-    pub(super) const BATCH_BEGIN: u16 = 0x10;
-    pub(super) const BATCH_END: u16 = 0x11;
+pub(super) mod kind {
+    pub(crate) const NEW_TABLE: u16 = 0;
+    pub(crate) const DELETE_TABLE: u16 = 2;
+    pub(crate) const NEW_CHAIN: u16 = 3;
+    pub(crate) const LIST_CHAINS: u16 = 4;
+    pub(crate) const NEW_RULE: u16 = 6;
+    pub(crate) const LIST_RULES: u16 = 7;
+    pub(crate) const NEW_SET: u16 = 9;
+    pub(crate) const NEW_ELEMENTS: u16 = 12;
+    pub(crate) const LIST_ELEMENTS: u16 = 13;
+    pub(crate) const DELETE_ELEMENTS: u16 = 14;
+    pub(crate) const NEW_GENERATION: u16 = 15;
+    pub(crate) const READ_GENERATION: u16 = 16;
+    pub(crate) const BATCH_BEGIN: u16 = 0x10;
+    pub(crate) const BATCH_END: u16 = 0x11;
 }
 
 /// An address and a port of the range that lead to the relay.
 pub type LinkAddress = (Ipv4Addr, u16);
-
-/// What does not change while the sidecar runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// The range that is ours alone.
-    pub range: Ipv4Net,
-    /// Where connections to links go.
-    pub relay: SocketAddrV4,
-}
-
-/// The chains: name, type, hook, priority.
-const CHAINS: [(&str, &str, u32, i32); 4] = [
-    ("refuse-prerouting", "filter", HOOK_PREROUTING, PRIORITY_REFUSE),
-    ("refuse-output", "filter", HOOK_OUTPUT, PRIORITY_REFUSE),
-    ("link-prerouting", "nat", HOOK_PREROUTING, PRIORITY_LINK),
-    ("link-output", "nat", HOOK_OUTPUT, PRIORITY_LINK),
-];
-
-/// What a rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
-    Pass,
-    Reset,
-    Unreachable,
-    Link,
-    NoPort,
-}
-
-/// The rules in their order.
-const RULES: [(&str, Act); 8] = [
-    ("refuse-prerouting", Act::Pass),
-    ("refuse-prerouting", Act::Reset),
-    ("refuse-prerouting", Act::Unreachable),
-    ("refuse-output", Act::Pass),
-    ("refuse-output", Act::Reset),
-    ("link-prerouting", Act::Link),
-    ("link-output", Act::Link),
-    ("link-output", Act::NoPort),
-];
 
 /// A connection to the kernel's nf_tables.
 #[derive(Debug)]
@@ -295,82 +234,12 @@ impl Table {
 
 /// Writes a message about our table. Each that changes something asks to be acknowledged: the last one's word counts for
 /// the batch.
-fn write(writer: &mut Writer, kind: u16, flags: u16, body: impl FnOnce(&mut Attributes<'_>)) {
+pub(super) fn write(writer: &mut Writer, kind: u16, flags: u16, body: impl FnOnce(&mut Attributes<'_>)) {
     let acknowledge = if matches!(flags, flag::DUMP | flag::REQUEST) { 0 } else { flag::ACK };
     writer.message((SUBSYSTEM << 8) | kind, flags | acknowledge, |message| {
         message.fixed(&[FAMILY_IPV4, 0, 0, 0]);
         body(message);
     });
-}
-
-fn write_chain(writer: &mut Writer, (name, kind, hook, priority): (&str, &str, u32, i32)) {
-    write(writer, kind::NEW_CHAIN, flag::CREATE, |body| {
-        body.text(1, NAME);
-        body.text(3, name);
-        body.nested(4, |place| {
-            place.number(1, hook);
-            place.number(2, priority as u32);
-        });
-        body.text(7, kind);
-    });
-}
-
-fn write_rule(writer: &mut Writer, (chain, act): (&str, Act), rules: Rules) {
-    write(writer, kind::NEW_RULE, flag::CREATE | flag::APPEND, |body| {
-        body.text(1, NAME);
-        body.text(2, chain);
-        body.nested(4, |list| write_expressions(&mut Expressions(list), act, rules));
-        body.put(7, &comment(act, rules));
-    });
-}
-
-fn write_expressions(rule: &mut Expressions<'_, '_>, act: Act, rules: Rules) {
-    match act {
-        Act::Pass => {
-            rule.is_to(rules.range);
-            rule.is_tcp();
-            rule.is_element_of(SET);
-            rule.accept();
-        }
-        Act::Reset => {
-            rule.is_to(rules.range);
-            rule.is_tcp();
-            rule.is_new();
-            rule.reset();
-        }
-        Act::Unreachable => {
-            rule.is_to(rules.range);
-            rule.is_new();
-            rule.unreachable();
-        }
-        Act::Link => {
-            rule.is_tcp();
-            rule.is_element_of(SET);
-            rule.redirect(rules.relay);
-        }
-        Act::NoPort => {
-            rule.is_to(rules.range);
-            rule.is_udp();
-            rule.redirect(SocketAddrV4::new(*rules.relay.ip(), 0));
-        }
-    }
-}
-
-/// A rule's user data: the comment that `nft list` shows. It names all that the rule depends on.
-fn comment(act: Act, rules: Rules) -> Vec<u8> {
-    let Rules { range, relay } = rules;
-    let mut text = match act {
-        Act::Pass => format!("portolan: a link in {range}"),
-        Act::Reset => format!("portolan: no link in {range}"),
-        Act::Unreachable => format!("portolan: not TCP to {range}"),
-        Act::NoPort => format!("portolan: UDP to {range} is refused"),
-        Act::Link => format!("portolan: to the relay at {relay}"),
-    }
-    .into_bytes();
-    text.push(0);
-    let mut data = vec![0, text.len() as u8];
-    data.append(&mut text);
-    data
 }
 
 fn write_elements<'a>(writer: &mut Writer, kind: u16, links: impl Iterator<Item = &'a LinkAddress>) {

@@ -285,15 +285,19 @@ fn method(facts: &Facts, reached: &Reached, (owner, node): (&Facts, &Node), refu
             refuse("`docker` needs a HEALTHCHECK, and the container has none")
         }
         (Some(Check::Docker), _) => Method::Docker(facts.health),
-        (Some(Check::Grpc), _) => refuse("`grpc` is not supported yet; `tcp`, `http:/path`, `docker` and `none` are"),
-        (Some(Check::Tcp | Check::Http { .. }), _) if reached.protocol == Protocol::Udp && declared.is_none() => {
+        (Some(Check::Tcp | Check::Http { .. } | Check::Grpc), _)
+            if reached.protocol == Protocol::Udp && declared.is_none() =>
+        {
             default_method(facts, reached.protocol)
         }
-        (Some(Check::Tcp | Check::Http { .. }), _) if reached.protocol == Protocol::Udp => {
+        (Some(Check::Tcp | Check::Http { .. } | Check::Grpc), _) if reached.protocol == Protocol::Udp => {
             refuse("a UDP port cannot be checked over TCP; `docker` and `none` can")
         }
-        (Some(Check::Tcp | Check::Http { .. }), None) => refuse("the container has no address to be checked at"),
+        (Some(Check::Tcp | Check::Http { .. } | Check::Grpc), None) => {
+            refuse("the container has no address to be checked at")
+        }
         (Some(Check::Tcp), Some(address)) => Method::Tcp(address),
+        (Some(Check::Grpc), Some(address)) => Method::Grpc(address),
         (Some(Check::Http { path }), Some(address)) => Method::Http { address, path: path.clone() },
     }
 }

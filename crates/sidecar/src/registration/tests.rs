@@ -174,7 +174,7 @@ fn chooses_how_health_is_found() {
         (json!({"portolan.check": "tcp", "portolan.check.9200": "http:/x"}), None, true, http, ""),
         (json!({"portolan.check": "none"}), None, true, Method::Always, ""),
         (json!({"portolan.check": "docker"}), None, true, Method::Listening { pid: 4711 }, "check of port 9200/tcp"),
-        (json!({"portolan.check": "grpc"}), None, true, Method::Listening { pid: 4711 }, "check of port 9200/tcp"),
+        (json!({"portolan.check": "grpc"}), None, true, Method::Grpc(address), ""),
         (json!({"portolan.check.9300": "tcp"}), None, true, Method::Listening { pid: 4711 }, ""),
     ];
     for (labels, health, is_visible, expected, refused) in cases {

@@ -4,6 +4,8 @@
 //!   container 172.30.0.2 ── br0 172.30.0.1 [host] 10.9.0.1 ── 10.9.0.2 [other]
 //! ```
 
+#![allow(dead_code, reason = "each file of tests uses its part")]
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
@@ -67,6 +69,10 @@ impl Host {
             run(&line);
         }
         host.shell("sysctl -qw net.ipv4.ip_forward=1");
+        // The first packets through a new bridge are lost, and retried after a second: wait until that is over.
+        for (place, address) in [(Place::Container, BRIDGE), (Place::Host, OTHER)] {
+            eventually("the new interfaces carry packets", || host.at(place, move || is_near(address)));
+        }
         Some(host)
     }
 
@@ -171,6 +177,13 @@ impl Drop for Host {
             Command::new("ip").args(["netns", "del", &self.of(place)]).output().ok();
         }
     }
+}
+
+/// Whether that host refuses a connection, quickly.
+fn is_near(address: Ipv4Addr) -> bool {
+    let closed = SocketAddr::from((address, 9));
+    TcpStream::connect_timeout(&closed, Duration::from_millis(50))
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 pub(crate) fn fetch(address: SocketAddrV4) -> io::Result<String> {

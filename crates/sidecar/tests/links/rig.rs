@@ -1,6 +1,9 @@
 //! Links that run in a test's host, and the views that drive them.
 
+#![allow(dead_code, reason = "each file of tests uses its part")]
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 
@@ -144,4 +147,16 @@ pub(crate) fn endpoint(index: usize, address: SocketAddrV4, state: State) -> End
         tags: Vec::new(),
         meta: Vec::new(),
     }
+}
+
+/// Links in a process of their own, in the host's namespace.
+pub(crate) fn process(host: &Host, backend: SocketAddrV4) -> Child {
+    Command::new("ip")
+        .args(["netns", "exec", &host.of(Place::Host)])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "links_as_a_process_of_their_own"])
+        .env("LINK_TO", backend.to_string())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
 }

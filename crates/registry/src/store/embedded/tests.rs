@@ -140,3 +140,57 @@ async fn keeps_what_was_acknowledged_when_killed() {
         revision_before = snapshot.revision;
     }
 }
+
+/// Not a test of its own: runs where a file system of 4 MiB is at `PORTOLAN_TEST_SMALL`, half of it filled.
+#[test]
+fn writes_on_a_small_disk() {
+    let Ok(dir) = std::env::var("PORTOLAN_TEST_SMALL") else { return };
+    let (path, filler) = (Path::new(&dir).join("store"), Path::new(&dir).join("filler"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let store = EmbeddedStore::open(&path, NOW_MS, 7).unwrap();
+        store.commit(Transaction::at(1).putting(contract::key("first"), "1")).await.unwrap();
+        std::fs::write(&filler, vec![0; 2 << 20]).ok();
+        let (mut kept, mut refused) = (vec!["first".to_owned()], 0);
+        for i in 0..40 {
+            let name = format!("n{i}");
+            match store.commit(Transaction::at(1).putting(contract::key(&name), vec![7; 64 << 10])).await {
+                Ok(_) => kept.push(name),
+                Err(CommitError::Store(_)) => refused += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(refused > 5 && kept.len() > 2, "{refused} refused, {} kept", kept.len());
+        std::fs::remove_file(&filler).unwrap();
+        let healed = store.commit(Transaction::at(1).putting(contract::key("last"), "1")).await;
+        healed.unwrap();
+        kept.push("last".to_owned());
+        let entries = store.load().await.unwrap().entries;
+        for name in kept {
+            assert!(
+                entries.iter().any(|entry| entry.key == contract::key(&name)),
+                "{name} was acknowledged and is lost"
+            );
+        }
+        println!("healed");
+    });
+}
+
+#[test]
+fn refuses_writes_on_a_full_disk_and_heals_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=4m none \"$PORTOLAN_TEST_SMALL\" && exec \"$0\" --exact --nocapture \
+                  store::embedded::tests::writes_on_a_small_disk";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env("PORTOLAN_TEST_SMALL", dir.path())
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if err.contains("Operation not permitted") {
+        println!("not root: a small file system cannot be mounted");
+        return;
+    }
+    assert!(out.contains("healed"), "{out}{err}");
+}

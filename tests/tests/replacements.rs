@@ -1,0 +1,91 @@
+//! Rolling deployments of a linked service under load: no connect fails, no request fails.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::mpsc;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use portolan_tests::container::Container;
+use portolan_tests::needs;
+use portolan_tests::report::say;
+use portolan_tests::site::{CLUSTER, Site};
+use portolan_tests::wait::{PATIENCE, eventually, now};
+
+const REPLACEMENTS: usize = 200;
+/// Each asks every 10 ms over a new connection: 200 requests a second together.
+const CLIENTS: usize = 2;
+/// How many may be on their way out at once, so that a slow engine is not asked for more and more.
+const LEAVING_MAX: usize = 4;
+
+#[test]
+fn two_hundred_replacements_are_not_noticed() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter", "nft", "dig");
+    let site = Site::start()?;
+    let engine = &site.lab.engine;
+    let mut tasks = VecDeque::from([engine.run_elasticsearch(CLUSTER)?, engine.run_elasticsearch(CLUSTER)?]);
+    for task in &tasks {
+        is_usable(&site, task)?;
+    }
+    eventually(PATIENCE, || site.node().virtual_address("elasticsearch"))?;
+    let options = ["--dns=169.254.53.53", "--dns-search=.", "-e", "INTERVAL_MS=10"];
+    let clients: Vec<Container> =
+        (0..CLIENTS).map(|_| engine.run(&options, &["kibana"])).collect::<anyhow::Result<_>>()?;
+    for client in &clients {
+        eventually(PATIENCE, || match stats(client)?["requests"].as_u64() {
+            Some(1..) => Ok(()),
+            other => anyhow::bail!("{other:?} requests"),
+        })?;
+    }
+    let began = now();
+    let (leave, leaving) = mpsc::sync_channel::<Container>(LEAVING_MAX);
+    let stopping = std::thread::spawn(move || leaving.iter().try_for_each(|task| task.remove_after_stop()));
+    let (leave_too, leaving_too) = mpsc::sync_channel::<Container>(LEAVING_MAX);
+    let stopping_too = std::thread::spawn(move || leaving_too.iter().try_for_each(|task| task.remove_after_stop()));
+    for number in 0..REPLACEMENTS {
+        let new = engine.run_elasticsearch(CLUSTER)?;
+        is_usable(&site, &new).with_context(|| format!("replacement {number}"))?;
+        tasks.push_back(new);
+        let old = tasks.pop_front().context("there are always two")?;
+        let leave = if number % 2 == 0 { &leave } else { &leave_too };
+        leave.send(old).map_err(|_| anyhow::anyhow!("a stop failed before replacement {number}"))?;
+        for client in &clients {
+            let stats = stats(client)?;
+            assert_eq!(stats["errors"], 0, "by replacement {number} a request failed: {stats:#}");
+        }
+    }
+    drop((leave, leave_too));
+    for stopping in [stopping, stopping_too] {
+        stopping.join().map_err(|_| anyhow::anyhow!("stopping panicked"))??;
+    }
+    let took = began.elapsed();
+    let mut requests = 0;
+    for client in &clients {
+        let stats = stats(client)?;
+        assert_eq!(stats["errors"], 0, "a request failed: {stats:#}");
+        requests += stats["requests"].as_u64().unwrap_or(0);
+        let instances = stats["instances"].as_object().map_or(0, serde_json::Map::len);
+        assert!(instances > REPLACEMENTS / 2, "the client saw only {instances} instances: {stats:#}");
+    }
+    let rate = requests as f64 / took.as_secs_f64();
+    say(&format!("{REPLACEMENTS} replacements in {took:.1?}, {requests} requests, {rate:.0} a second, none failed"));
+    // Half of what was asked for: a loaded machine is slow, but a client that stood still would prove nothing.
+    assert!(rate > 100.0, "only {rate:.0} requests a second");
+    Ok(())
+}
+
+fn is_usable(site: &Site, task: &Container) -> anyhow::Result<()> {
+    let place = format!("{}:{}", site.node().address, task.port(9200)?);
+    // The node's word, because its links lead by it.
+    eventually(PATIENCE, || match site.node().node_srv("elasticsearch") {
+        Ok(places) if places.contains(&place) => Ok(()),
+        other => Err(other),
+    })
+    .with_context(|| format!("{place} becomes usable"))
+}
+
+fn stats(client: &Container) -> anyhow::Result<Value> {
+    let addr: SocketAddr = "127.0.0.1:5601".parse()?;
+    client.inside(|| portolan_tests::http::fetch(addr, "/stats"))??.json()
+}
