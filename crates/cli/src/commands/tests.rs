@@ -96,12 +96,11 @@ fn pages() -> Vec<(&'static str, Value)> {
     ]
 }
 
-#[tokio::test]
-async fn prints_tables_that_a_person_can_read() {
-    let rows = [
-        (
-            "status",
-            "\
+/// Commands, and what they print.
+const TABLES: [(&str, &str); 7] = [
+    (
+        "status",
+        "\
 registry   http://SERVER (named by --registry or PORTOLAN_REGISTRY)
 version    0.1.0, running for 1m30s
 zone       ecs.internal.
@@ -112,40 +111,40 @@ nodes      1, 1 silent
 endpoints  2 usable, 1 draining
 sidecar    version 0.1.0, node n1.prod, view current, connected to a registry
 ",
-        ),
-        (
-            "services",
-            "\
+    ),
+    (
+        "services",
+        "\
 SERVICE  CLUSTER  ENDPOINTS             PORTS     VIRTUAL ADDRESS
 es       prod     2 usable, 1 draining  9200/tcp  198.18.7.9
 ",
-        ),
-        (
-            "services es",
-            "\
+    ),
+    (
+        "services es",
+        "\
 es.prod.ecs.internal. index 7
 virtual address 198.18.7.9 (vip), ports 9200/tcp to 9200
 STATE   FOR    ADDRESS         CONTAINER PORT  CONTAINER  NODE  TASK          TAGS
 usable  1m30s  10.0.0.5:32768  9200/tcp http   es         n1    0123456789ab  a
 ",
-        ),
-        (
-            "nodes",
-            "\
+    ),
+    (
+        "nodes",
+        "\
 NODE  CLUSTER  SIDECAR  FOR  CONTAINERS  REFUSED  ADDRESSES  AZ          VERSION
 n1    prod     silent   5s   4           1        10.0.0.5   eu-west-1a  0.1.0
 ",
-        ),
-        (
-            "links es.prod",
-            "\
+    ),
+    (
+        "links es.prod",
+        "\
 SERVICE  CLUSTER  VIRTUAL ADDRESS  MODE  PORTS          ENDPOINTS  OPEN  TOTAL  FAILURES
 es       prod     198.18.7.9       vip   9200/tcp:9200  2          1     10     0
 ",
-        ),
-        (
-            "resolve es",
-            "\
+    ),
+    (
+        "resolve es",
+        "\
 es.prod.ecs.internal. NOERROR
 answered by the registry at http://SERVER (index 7, stale, TTL 1 s)
 note: not confirmed since the start
@@ -153,10 +152,10 @@ A     198.18.7.9  virtual address: links lead from it to the endpoints
 SRV   10.0.0.5:32768  usable  weight 1  es on n1
 PTR   n1.node.prod.ecs.internal.
 ",
-        ),
-        (
-            "explain es",
-            "\
+    ),
+    (
+        "explain es",
+        "\
 es.prod.ecs.internal. service es of cluster prod, index 7, current
 virtual address 198.18.7.9 (vip)
 
@@ -172,9 +171,12 @@ usable es on n1, 10.0.0.5:32768 to 9200/tcp, answered
 refused of the service:
     service: is refused as a whole
 ",
-        ),
-    ];
-    for (command, expected) in rows {
+    ),
+];
+
+#[tokio::test]
+async fn prints_tables_that_a_person_can_read() {
+    for (command, expected) in TABLES {
         let (out, verdict) = printed(&format!("portolan --registry SERVER --sidecar SERVER {command}"), &pages()).await;
         assert!(matches!(verdict, Ok(Verdict::Done)), "{command}: {verdict:?}");
         assert_eq!(out, expected, "{command}");
