@@ -6,7 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use portolan_tests::{image, process};
 
 const REQUESTS: usize = 2_000;
 const ROUND_TRIPS: usize = 10_000;
-const BYTES: u64 = 1 << 30;
+const BYTES: u64 = 256 << 20;
 const HTTP: u16 = 9200;
 const ECHO: u16 = 9300;
 
@@ -111,18 +111,25 @@ fn measure(round: usize, name: &str, to: SocketAddr, sidecar: u32) -> Result<()>
     Ok(())
 }
 
-/// One HTTP request on a connection of its own; gives how many bytes came.
+/// One HTTP request on a connection of its own; gives how many bytes of body came.
 fn request(to: SocketAddr, path: &str) -> Result<u64> {
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n")?;
-    let mut buffer = vec![0; 256 << 10];
-    let mut received = 0;
+    let mut stream = BufReader::with_capacity(256 << 10, TcpStream::connect_timeout(&to, Duration::from_secs(5))?);
+    write!(stream.get_mut(), "GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+    let mut length = None;
     loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(received),
-            length => received += length as u64,
+        let mut line = String::new();
+        anyhow::ensure!(stream.read_line(&mut line)? > 0, "the stand-in closed before it answered {path}");
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = Some(value.trim().parse::<u64>()?);
+        }
+        if line == "\r\n" {
+            break;
         }
     }
+    let length = length.with_context(|| format!("no Content-Length for {path}"))?;
+    let received = io::copy(&mut stream.take(length), &mut io::sink())?;
+    anyhow::ensure!(received == length, "{received} of {length} bytes came");
+    Ok(received)
 }
 
 /// Lines that go and come back on one connection.
