@@ -11,7 +11,7 @@ help: ## say what there is
 # tests, so that nothing is compiled twice. Each test program makes at most two Docker engines at once.
 test: packages ## run every test; as root it installs what it needs, otherwise it says what it skips
 	$(CARGO) build --workspace --locked --bins
-	$(CARGO) test --workspace --locked
+	PORTOLAN_BIN="$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/debug" $(CARGO) test --workspace --locked
 	@if [ -x fuzz/run ]; then fuzz/run 10; fi
 
 check: ## format and lints

@@ -77,5 +77,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
     let own = Arc::new(Metrics::new("portolan dev", env!("CARGO_PKG_VERSION")));
     portolan_sidecar::app::start(&jobs, sidecar, own).await?;
     jobs.run_until_stopped().await?;
+    // Unlike a node's sidecar, which leaves its rules so that links are refused and never vanish into the net.
+    if let Err(error) = links::cleanup() {
+        tracing::warn!("remove our routes and rules: {:#}", anyhow::Error::from(error));
+    }
     Ok(Verdict::Done)
 }

@@ -27,7 +27,7 @@ use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
 use crate::settings::Settings;
 use crate::store::{EmbeddedStore, Store};
-use crate::{deadlines, presence};
+use crate::{deadlines, http, presence};
 
 /// The store's file in the data folder.
 const STORE_FILE: &str = "registry.redb";
@@ -49,8 +49,8 @@ pub struct Bound {
 /// What cannot be meant in the settings, bound, or opened.
 pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Bound> {
     let authority = authority(&settings)?;
-    let (dns, http, grpc) = bind(&settings).await?;
-    let bound = Bound { dns: dns.address(), http: http.addr(), grpc: grpc.local_addr()? };
+    let (dns, listener, grpc) = bind(&settings).await?;
+    let bound = Bound { dns: dns.address(), http: listener.addr(), grpc: grpc.local_addr()? };
     let clock = Clock::system();
     let store = open_store(&settings, clock)?;
     let intake = Arc::new(Intake::open(store.clone(), clock.now()).await.context("open the intake")?);
@@ -76,7 +76,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
         Readiness::Loading => Err("the store is not loaded yet".to_owned()),
         Readiness::Stale | Readiness::Current => Ok(()),
     };
-    http.serve(jobs, health(metrics, readiness));
+    let api = http::router(http::Shown { catalog, authority, clock }, jobs);
+    listener.serve(jobs, api.merge(health(metrics, readiness)));
     Ok(bound)
 }
 

@@ -5,7 +5,7 @@
 //! endpoints (rounded down) or of the nodes (at least 1). What exceeds that is held back, stays as it is, and is looked
 //! at again every second. While the registry doubts itself nothing passes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use portolan_runtime::published::Reader;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use crate::catalog::{Candidate, Catalog};
+use crate::catalog::{Candidate, Catalog, NodeStatus};
 use crate::clock::Clock;
 use crate::intake::Intake;
 
@@ -73,49 +73,73 @@ struct Passage {
 
 /// The deadlines that pass at `now_ms`.
 fn due(catalog: &Catalog, removals: &mut Removals, now_ms: u64) -> Vec<Passage> {
-    if catalog.view.readiness != Readiness::Current {
+    removals.recent.retain(|(at_ms, ..)| now_ms.saturating_sub(*at_ms) < LIMIT_WINDOW_MS);
+    let nodes: Vec<_> = catalog.nodes.values().filter(|node| is_due(node, now_ms)).collect();
+    if nodes.is_empty() || catalog.view.readiness != Readiness::Current {
         return Vec::new();
     }
-    removals.recent.retain(|(at_ms, ..)| now_ms.saturating_sub(*at_ms) < LIMIT_WINDOW_MS);
     let nodes_max = (catalog.nodes.len() * LIMIT_PERCENT / 100).max(1);
+    let stakes = stakes(catalog);
     let mut passages = Vec::new();
-    for (node, status) in &catalog.nodes {
-        let Some(silence) = &status.silence else { continue };
-        if now_ms.saturating_sub(silence.since_ms) < SILENCE_MAX_MS || removals.recent.len() >= REMOVALS_MAX {
+    for status in nodes {
+        let passed: BTreeSet<_> = removals.recent.iter().map(|(_, node, _)| node).collect();
+        let is_one_too_many = !passed.contains(&status.key) && passed.len() >= nodes_max;
+        if is_one_too_many || removals.recent.len() >= REMOVALS_MAX {
             continue;
         }
-        let held_before = silence.passage.as_ref().map(|passage| &passage.held);
-        if held_before.is_some_and(Vec::is_empty) {
-            continue;
-        }
-        let nodes: std::collections::BTreeSet<_> = removals.recent.iter().map(|(_, node, _)| node).collect();
-        if !nodes.contains(node) && nodes.len() >= nodes_max {
-            continue;
-        }
-        let (removed, held) = weigh(catalog, node, removals);
-        if held_before != Some(&held) {
-            removals.recent.push_back((now_ms, node.clone(), removed));
-            passages.push(Passage { node: node.clone(), held });
+        let (removed, held) = weigh(stakes.get(&status.key).map_or(&[], Vec::as_slice), removals);
+        let passage = status.silence.as_ref().and_then(|silence| silence.passage.as_ref());
+        if passage.is_none_or(|passage| passage.held != held) {
+            removals.recent.push_back((now_ms, status.key.clone(), removed));
+            passages.push(Passage { node: status.key.clone(), held });
         }
     }
     passages
 }
 
-/// What the passage of `node`'s deadline removes per service, and the services where it may not.
-fn weigh(catalog: &Catalog, node: &NodeKey, removals: &Removals) -> (BTreeMap<ServiceKey, usize>, Vec<ServiceKey>) {
-    let (mut removed, mut held) = (BTreeMap::new(), Vec::new());
-    for (key, explained) in &catalog.explained {
-        let answered: Vec<&Candidate> = explained.candidates.iter().filter(|c| is_answered(c)).collect();
-        let here = answered.iter().filter(|c| &c.key.node == node && waits(c)).count();
-        if here == 0 {
-            continue;
+/// Silent for long enough, and not yet passed in full.
+fn is_due(node: &NodeStatus, now_ms: u64) -> bool {
+    node.silence.as_ref().is_some_and(|silence| {
+        let is_passed = silence.passage.as_ref().is_some_and(|passage| passage.held.is_empty());
+        !is_passed && now_ms.saturating_sub(silence.since_ms) >= SILENCE_MAX_MS
+    })
+}
+
+/// What a node's passage would take from one service.
+struct Stake<'a> {
+    service: &'a ServiceKey,
+    /// Endpoints on this node that only the deadline keeps.
+    here: usize,
+    /// Answered endpoints of the whole service.
+    answered: usize,
+}
+
+/// Per node, the services in which only the deadline keeps some of its endpoints.
+fn stakes(catalog: &Catalog) -> HashMap<&NodeKey, Vec<Stake<'_>>> {
+    let mut stakes: HashMap<&NodeKey, Vec<Stake<'_>>> = HashMap::new();
+    for (service, explained) in &catalog.explained {
+        let answered = explained.candidates.iter().filter(|c| is_answered(c)).count();
+        let mut waiting: BTreeMap<&NodeKey, usize> = BTreeMap::new();
+        for candidate in explained.candidates.iter().filter(|c| is_answered(c) && waits(c)) {
+            *waiting.entry(&candidate.key.node).or_default() += 1;
         }
-        let lately: usize = removals.recent.iter().filter_map(|(.., services)| services.get(key)).sum();
-        let may_go = (answered.len() + lately) * LIMIT_PERCENT / 100;
-        if here == answered.len() || here + lately > may_go {
-            held.push(key.clone());
+        for (node, here) in waiting {
+            stakes.entry(node).or_default().push(Stake { service, here, answered });
+        }
+    }
+    stakes
+}
+
+/// What a passage removes per service, and the services where it may not.
+fn weigh(stakes: &[Stake<'_>], removals: &Removals) -> (BTreeMap<ServiceKey, usize>, Vec<ServiceKey>) {
+    let (mut removed, mut held) = (BTreeMap::new(), Vec::new());
+    for stake in stakes {
+        let lately: usize = removals.recent.iter().filter_map(|(.., services)| services.get(stake.service)).sum();
+        let may_go = (stake.answered + lately) * LIMIT_PERCENT / 100;
+        if stake.here == stake.answered || stake.here + lately > may_go {
+            held.push(stake.service.clone());
         } else {
-            removed.insert(key.clone(), here);
+            removed.insert(stake.service.clone(), stake.here);
         }
     }
     (removed, held)

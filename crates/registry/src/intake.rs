@@ -21,11 +21,12 @@ use crate::clock::Now;
 use crate::store::record::{self, AddressRecord, LinkDecision, LinkRecord, Passage, Presence, SessionRecord, Silence};
 use crate::store::{CommitError, Expectation, Key, Store, StoreError, Transaction};
 
-mod fingerprint;
+mod report;
 mod sessions;
 pub mod steward;
 
-use sessions::{Held, Sessions};
+use report::Incoming;
+use sessions::Sessions;
 
 /// The longest report, in bytes.
 pub const REPORT_BYTES_MAX: usize = portolan_proto::MESSAGE_BYTES_MAX;
@@ -208,11 +209,11 @@ impl Intake {
         if report.node != session.node || report.session != session.number {
             return Err(ReportError::Foreign);
         }
-        let fingerprint = fingerprint::of(&bytes);
+        let fingerprint = report::fingerprint(&bytes);
+        let incoming = Incoming { session, boot_id: &report.boot_id, generation, bytes: &bytes, fingerprint };
         for _ in 0..CONFLICTS_MAX {
-            let held = self.lock().check(session, &report.boot_id, generation, now.instant)?;
-            let Some((transaction, presence)) = reporting(session, &report.boot_id, (&bytes, fingerprint), &held, now)
-            else {
+            let held = self.lock().check(&incoming, now.instant)?;
+            let Some((transaction, presence)) = report::transaction(&incoming, &held, now) else {
                 self.lock().took(session, generation, None);
                 self.confirm();
                 return Ok(generation);
@@ -353,34 +354,6 @@ impl Intake {
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What has to be written for a report; `None` when it says nothing new.
-fn reporting(
-    session: &Session,
-    boot_id: &str,
-    (bytes, fingerprint): (&Bytes, u64),
-    held: &Held,
-    now: Now,
-) -> Option<(Transaction, Option<Presence>)> {
-    if held.is_speaking && held.fingerprint == Some((session.number, fingerprint)) {
-        return None;
-    }
-    let expect = |key: Key, revision: Option<u64>| match revision {
-        Some(revision) => Expectation::AtRevision(key, revision),
-        None => Expectation::Absent(key),
-    };
-    let key = Key::Node(session.node.clone());
-    let transaction =
-        Transaction::at(now.unix_ms).expecting(expect(key.clone(), held.report_revision)).putting(key, bytes.clone());
-    if held.is_speaking {
-        return Some((transaction, None));
-    }
-    let key = Key::Presence(session.node.clone());
-    let presence = Presence { boot_id: boot_id.to_owned(), since_ms: now.unix_ms, silence: None };
-    let transaction =
-        transaction.expecting(expect(key.clone(), held.presence_revision)).putting(key, record::encode(&presence));
-    Some((transaction, Some(presence)))
 }
 
 #[cfg(test)]

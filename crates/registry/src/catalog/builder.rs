@@ -95,7 +95,7 @@ impl Builder {
         for key in &touched.services {
             let before = self.catalog.explained.get(key).cloned();
             let built = service::build(&self.held.inputs(key, before.as_deref()));
-            self.put_service(key, before.as_ref(), built, moment);
+            self.put_service(before.as_ref(), built, moment);
         }
         self.catalog.addresses = self.held.addresses.clone();
     }
@@ -115,8 +115,9 @@ impl Builder {
         }
     }
 
-    fn put_service(&mut self, key: &ServiceKey, before: Option<&Arc<Explained>>, built: Built, moment: Moment) {
+    fn put_service(&mut self, before: Option<&Arc<Explained>>, built: Built, moment: Moment) {
         let Built { explained, endpoints, link, need } = built;
+        let key = &explained.key.clone();
         for event in events::between(before.map(Arc::as_ref), &explained, moment.index, moment.at_ms) {
             self.catalog.events.push_back(Arc::new(event));
         }

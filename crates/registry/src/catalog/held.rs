@@ -1,6 +1,6 @@
 //! The evidence that the catalog holds, decoded, and which services each piece of it touches.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 

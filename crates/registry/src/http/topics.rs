@@ -95,7 +95,9 @@ impl Topics {
             return catalog.service_index(key);
         }
         let inner = self.locked();
-        inner.indexes.get(topic).copied().unwrap_or(inner.floor)
+        let counted = inner.indexes.get(topic).copied().unwrap_or(inner.floor);
+        // Zero only before the first catalog was taken in, which will count everything at its index.
+        if counted == 0 { catalog.view.index } else { counted }
     }
 
     /// Waits for what happens to `topic` from now on.
@@ -135,8 +137,14 @@ impl Topics {
             inner.change(topic, index, fate);
         }
         if before.view.readiness != catalog.view.readiness {
-            inner.waiting.values().for_each(|sender| drop(sender.send(())));
+            inner.waiting.values().for_each(|sender| sender.send_replace(()));
         }
+    }
+
+    /// How many topics somebody waits for.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.locked().waiting.len()
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -157,8 +165,7 @@ impl Inner {
         // A topic that was counted at this very index already has changed again since.
         let now = before.map_or(index.max(self.floor), |before| index.max(before + 1));
         if let Some(sender) = self.waiting.get(&topic) {
-            // Nobody waits any more: the last subscription is just being dropped.
-            sender.send(()).ok();
+            sender.send_replace(());
         }
         match fate {
             Fate::Stays => drop(self.indexes.insert(topic, now)),

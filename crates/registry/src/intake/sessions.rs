@@ -8,9 +8,10 @@ use std::time::Duration;
 use portolan_core::name::NodeKey;
 use tokio::time::Instant;
 
-use super::{RefusedNode, ReportError, Session, fingerprint};
+use super::report::{Incoming, fingerprint};
+use super::{RefusedNode, ReportError, Session};
 use crate::store::record::{self, Presence};
-use crate::store::{Key, Snapshot};
+use crate::store::{Entry, Key, Snapshot};
 
 /// A stream that said nothing for this long is silent (DESIGN section 7: suspect after 5 s).
 pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(5);
@@ -93,7 +94,7 @@ impl Sessions {
             _ => None,
         });
         let nodes: HashSet<NodeKey> = nodes.cloned().collect();
-        sessions.mirror = mirror_of(snapshot);
+        sessions.mirror = mirror_of(snapshot.entries.iter());
         let speaks = |node: &NodeKey| {
             let presence = sessions.mirror.get(node).and_then(|mirror| mirror.presence.as_ref());
             presence.is_some_and(|(_, presence)| presence.silence.is_none())
@@ -137,13 +138,8 @@ impl Sessions {
     }
 
     /// Whether a report may be taken, and what it has to be written against.
-    pub(super) fn check(
-        &mut self,
-        session: &Session,
-        boot_id: &str,
-        generation: u64,
-        now: Instant,
-    ) -> Result<Held, ReportError> {
+    pub(super) fn check(&mut self, incoming: &Incoming<'_>, now: Instant) -> Result<Held, ReportError> {
+        let Incoming { session, boot_id, generation, .. } = *incoming;
         if !self.heard(session, now) {
             return Err(ReportError::SessionOver);
         }
@@ -227,7 +223,8 @@ impl Sessions {
     }
 
     pub(super) fn refresh(&mut self, node: &NodeKey, snapshot: &Snapshot) {
-        match mirror_of(snapshot).remove(node) {
+        let of_node = |entry: &&Entry| matches!(&entry.key, Key::Node(key) | Key::Presence(key) if key == node);
+        match mirror_of(snapshot.entries.iter().filter(of_node)).remove(node) {
             Some(mirror) => drop(self.mirror.insert(node.clone(), mirror)),
             None => drop(self.mirror.remove(node)),
         }
@@ -254,15 +251,15 @@ impl Sessions {
     }
 }
 
-fn mirror_of(snapshot: &Snapshot) -> HashMap<NodeKey, Mirror> {
+fn mirror_of<'a>(entries: impl Iterator<Item = &'a Entry>) -> HashMap<NodeKey, Mirror> {
     let mut mirrors: HashMap<NodeKey, Mirror> = HashMap::new();
-    for entry in &snapshot.entries {
+    for entry in entries {
         match &entry.key {
             Key::Node(node) => {
                 let mirror = mirrors.entry(node.clone()).or_default();
                 mirror.report_revision = Some(entry.revision);
                 let session = portolan_proto::node_report::decode(&entry.value).ok().map(|d| d.report.session);
-                mirror.fingerprint = session.map(|session| (session, fingerprint::of(&entry.value)));
+                mirror.fingerprint = session.map(|session| (session, fingerprint(&entry.value)));
             }
             Key::Presence(node) => {
                 // A record of another version is written over by the node's next report, not read.
