@@ -54,7 +54,8 @@ fn main() -> Result<()> {
         figures.starts.push(changed_ns.saturating_sub(started_ns));
     }
     figures.print();
-    for (name, program) in [("registry", &site.registry), ("sidecar", &site.sidecar), ("following sidecar", &follower)] {
+    for (name, program) in [("registry", &site.registry), ("sidecar", &site.sidecar), ("following sidecar", &follower)]
+    {
         println!("{name}: {} kB resident", process::resident_kb(program.pid())?);
     }
     Ok(())
@@ -88,7 +89,11 @@ impl Figures {
             let at = |share: usize| took_ns[(took_ns.len() - 1) * share / 100] as f64 / 1e6;
             println!(
                 "{name} to the changed answer on the other node, {} changes: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
-                took_ns.len(), at(50), at(90), at(99), at(100)
+                took_ns.len(),
+                at(50),
+                at(90),
+                at(99),
+                at(100)
             );
         }
     }
@@ -157,7 +162,9 @@ impl Stamps {
 
     /// Takes the newest stamp of `action`.
     fn newest(&self, action: &str) -> Result<u64> {
-        eventually(PATIENCE, || self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(action).ok_or("no such event"))
+        eventually(PATIENCE, || {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(action).ok_or("no such event")
+        })
     }
 }
 
