@@ -3,7 +3,7 @@
 STATE=${PORTOLAN_DEMO_STATE:-/var/tmp/portolan-demo}
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
 BIN=$TARGET/quick
-DEMO_LABEL=portolan.demo
+DEMO_LABEL=com.example.portolan-demo
 CLUSTER=demo
 BOLD='' PLAIN=''
 if [ -t 1 ]; then BOLD=$'\e[1m' PLAIN=$'\e[0m'; fi
@@ -144,4 +144,4 @@ kibana_requests() { kibana_field requests; }
 kibana_errors() { kibana_field errors; }
 kibana_instances() { curl -fsS "$KIBANA/stats" | sed 's/.*"instances":{//' | grep -o '":' | wc -l; }
 kibana_saw() { [ "$(kibana_requests)" -ge "$1" ] && [ "$(kibana_instances)" -ge "$2" ]; }
-page() { curl -fsS "$1/" | sed 's/<[^>]*>//g' | grep -v '^ *$'; }
+page() { curl -fsS "$1/" | sed "s/<tr>/\n  /g; s/<[^>]*>/ /g"; printf "\n"; }

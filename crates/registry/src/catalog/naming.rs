@@ -10,9 +10,8 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use portolan_core::evidence::{ContainerReport, NodeReport, PortReport};
 use portolan_core::name::{Label, ServiceKey, cluster_label, service_label};
+use portolan_core::naming::{NameSource, choose};
 use portolan_core::refusal::Refusal;
-
-use crate::store::record::NameSource;
 
 /// How many containers of one node count.
 const CONTAINERS_MAX: usize = 2_000;
@@ -103,7 +102,8 @@ struct Port<'a> {
 
 fn add(named: &mut Named, container: &Arc<ContainerReport>, port: Port<'_>) {
     let field = format!("container `{}`: name", container.name);
-    let Some((source, label)) = choose(container, port.own_name) else {
+    // Which ECS service a task belongs to is not known here yet.
+    let Some((source, label)) = choose(container, port.own_name, None) else {
         named.refusals.push(Refusal::new(field, "has no name that can be used; set label `portolan.service`"));
         return;
     };
@@ -122,20 +122,6 @@ fn add(named: &mut Named, container: &Arc<ContainerReport>, port: Port<'_>) {
     let Port { at, refusal, addresses, .. } = port;
     let claim = Claim { source, container: container.clone(), port: at, addresses, refusal };
     named.claims.entry(key).or_default().push(claim);
-}
-
-/// The first name of DESIGN section 3 that the container offers.
-fn choose<'a>(container: &'a ContainerReport, own_name: Option<&'a Label>) -> Option<(NameSource, &'a Label)> {
-    let candidates = &container.candidates;
-    let offered = [
-        (NameSource::Label, candidates.label.as_ref()),
-        (NameSource::RegistratorPort, own_name),
-        (NameSource::Registrator, candidates.registrator.as_ref()),
-        (NameSource::Compose, candidates.compose.as_ref()),
-        (NameSource::Family, candidates.family.as_ref()),
-        (NameSource::Container, candidates.container.as_ref()),
-    ];
-    offered.into_iter().find_map(|(source, label)| Some((source, label?)))
 }
 
 /// Links and answers lead only to addresses that can be a container's or a node's.

@@ -75,9 +75,10 @@ pub(super) fn may_join(owner: &Owner, claim: &Owner) -> bool {
 fn rank(source: NameSource) -> u8 {
     match source {
         NameSource::Label | NameSource::RegistratorPort | NameSource::Registrator => 0,
-        NameSource::Compose => 1,
-        NameSource::Family => 2,
-        NameSource::Container => 3,
+        NameSource::EcsService => 1,
+        NameSource::Compose => 2,
+        NameSource::Family => 3,
+        NameSource::Container => 4,
     }
 }
 

@@ -220,7 +220,7 @@ async fn forgets_a_service_after_thirty_empty_days_and_remembers_its_address() {
     world.report(&report("i-1", vec![])).await;
     world.expire().await;
     assert_eq!(world.states("web"), Some(vec![]), "still known");
-    world.pass_time(crate::intake::steward::KEPT_MS);
+    world.pass_the_time_that_services_are_kept();
     let index = world.catalog().service_index(&service("web"));
     world.expire().await;
     assert_eq!(world.states("web"), None);

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use portolan_core::name::{Label, ServiceKey};
+pub use portolan_core::naming::NameSource;
 use portolan_core::view::LinkMode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -73,38 +74,6 @@ pub struct Owner {
     pub since_ms: u64,
     /// Since when the service has no endpoint, Unix milliseconds.
     pub empty_since_ms: Option<u64>,
-}
-
-/// By what a service's name was chosen, strongest first (DESIGN section 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NameSource {
-    /// Label `portolan.service`.
-    Label,
-    /// Registrator's `SERVICE_<port>_NAME`.
-    RegistratorPort,
-    /// Registrator's `SERVICE_NAME`.
-    Registrator,
-    /// Compose's service label.
-    Compose,
-    /// The task definition family.
-    Family,
-    /// The container's name.
-    Container,
-}
-
-impl NameSource {
-    /// In words.
-    pub fn text(self) -> &'static str {
-        match self {
-            NameSource::Label => "label `portolan.service`",
-            NameSource::RegistratorPort => "`SERVICE_<port>_NAME`",
-            NameSource::Registrator => "`SERVICE_NAME`",
-            NameSource::Compose => "the Compose service",
-            NameSource::Family => "the task definition family",
-            NameSource::Container => "the container's name",
-        }
-    }
 }
 
 /// A service's link.
