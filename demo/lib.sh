@@ -85,7 +85,7 @@ start_portolan() {
     wait_for "the last demo's Portolan is gone" gone "$(cat "$STATE/portolan.pid")"
   fi
   remove_containers
-  portolan_ dev --cluster "$CLUSTER" --data-dir "$STATE/data" --docker-socket "$DOCKER_SOCKET" >"$STATE/portolan.log" 2>&1 </dev/null &
+  "$BIN/portolan" dev --cluster "$CLUSTER" --data-dir "$STATE/data" --docker-socket "$DOCKER_SOCKET" >"$STATE/portolan.log" 2>&1 </dev/null &
   PORTOLAN_PID=$!
   echo "$PORTOLAN_PID" >"$STATE/portolan.pid"
   trap stop_portolan EXIT

@@ -1,6 +1,8 @@
 //! What each command asks, and what comes of it.
 
 mod names;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use names::Key;
 
@@ -36,7 +38,7 @@ pub(crate) enum Failure {
         text: String,
     },
     /// The registry was asked, and there is no good answer.
-    #[error("the registry ({how}) could not be asked{}", fix(.source))]
+    #[error("no answer from the registry")]
     Registry {
         /// How it was found.
         how: &'static str,
@@ -45,7 +47,7 @@ pub(crate) enum Failure {
         source: ClientError,
     },
     /// The sidecar of this machine was asked, and there is no good answer.
-    #[error("the sidecar of this machine could not be asked{}", sidecar_fix(.source))]
+    #[error("no answer from the sidecar of this machine")]
     Sidecar {
         /// What happened.
         #[source]
@@ -72,19 +74,23 @@ pub(crate) enum Failure {
     },
 }
 
-fn fix(error: &ClientError) -> &'static str {
-    if error.is_unreachable() {
-        "; is it running? `portolan dev` starts one here, `portolan doctor` looks closer"
-    } else {
-        ""
-    }
-}
-
-fn sidecar_fix(error: &ClientError) -> &'static str {
-    if error.is_unreachable() {
-        "; is it running? `--sidecar URL` names another address, `portolan doctor` looks closer"
-    } else {
-        ""
+impl Failure {
+    /// What the person may do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Failure::Registry { how, source } if source.is_unreachable() => Some(format!(
+                "this address is {how}; `portolan dev` starts a registry here, `portolan doctor` looks closer"
+            )),
+            Failure::Sidecar { source } if source.is_unreachable() => {
+                Some("is it running? `--sidecar URL` names another address, `portolan doctor` looks closer".to_owned())
+            }
+            Failure::Registry { .. }
+            | Failure::Sidecar { .. }
+            | Failure::Usage { .. }
+            | Failure::Answered { .. }
+            | Failure::Write { .. }
+            | Failure::Dev { .. } => None,
+        }
     }
 }
 

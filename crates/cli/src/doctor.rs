@@ -89,9 +89,14 @@ pub(crate) async fn run<W: Write>(
     let mut checks = vec![docker::socket(wanted.docker_socket).await];
     checks.extend(rights::all());
     checks.extend(ports::all(&programs));
-    checks.push(dns::address());
+    let address = dns::address();
+    let has_address = address.outcome == Outcome::Ok;
+    checks.push(address);
     checks.extend(programs.checks());
-    checks.push(dns::from_here(&programs.zone, programs.sidecar.is_some()).await);
+    // Without the address here, the question would leave for the network, and whoever answers would not be ours.
+    if has_address {
+        checks.push(dns::from_here(&programs.zone).await);
+    }
     if let Some(image) = wanted.probe {
         checks.push(docker::probe(image, &programs.zone).await);
     }

@@ -40,7 +40,7 @@ impl How {
         match self {
             How::Named => "named by --registry or PORTOLAN_REGISTRY",
             How::BySidecar => "the one that the local sidecar uses",
-            How::Default => "the default; --registry or PORTOLAN_REGISTRY name another",
+            How::Default => "the default, --registry or PORTOLAN_REGISTRY name another",
         }
     }
 }

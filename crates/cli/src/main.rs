@@ -43,6 +43,9 @@ async fn main() -> ExitCode {
         Err(failure) => {
             let code = if matches!(failure, Failure::Usage { .. }) { 2 } else { 1 };
             let _ = writeln!(io::stderr(), "portolan: {}", show::chain(&failure));
+            if let Some(hint) = failure.hint() {
+                let _ = writeln!(io::stderr(), "          {hint}");
+            }
             ExitCode::from(code)
         }
     }

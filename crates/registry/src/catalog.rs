@@ -20,7 +20,8 @@ use portolan_core::rules::{Decision, Rule, Witnesses};
 use portolan_core::view::{Service, View};
 use serde::{Deserialize, Serialize};
 
-use crate::store::record::{LinkRecord, NameSource, Owner, Silence};
+// What the store says that surfaces show as it is; they know no store.
+pub use crate::store::record::{LinkRecord, NameSource, Owner, Silence};
 
 mod builder;
 mod events;

@@ -16,7 +16,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use portolan_tests::process;
 use portolan_tests::synthetic::{SyntheticNode, container};
-use portolan_tests::wait::now;
+use portolan_tests::wait::{now, pause};
 
 const SERVICES: usize = 1_000;
 const NODES: usize = 4;
@@ -173,6 +173,7 @@ fn wait_for_answer(port: u16, question: &[u8]) -> Result<()> {
         {
             return Ok(());
         }
+        pause(Duration::from_millis(20));
     }
     bail!("no answer with {NODES} records")
 }

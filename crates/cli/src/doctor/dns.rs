@@ -29,8 +29,8 @@ pub(super) fn address() -> Check {
     }
 }
 
-/// Asks for the zone from this machine.
-pub(super) async fn from_here(zone: &str, has_sidecar: bool) -> Check {
+/// Asks for the zone from this machine, which has the address.
+pub(super) async fn from_here(zone: &str) -> Check {
     let server = SocketAddr::from((ADDRESS, 53));
     match ask(server, zone).await {
         Ok(ResponseCode::NoError) => Check::ok("dns", format!("{server} answers for {zone}")),
@@ -40,8 +40,7 @@ pub(super) async fn from_here(zone: &str, has_sidecar: bool) -> Check {
         }
         Err(reason) => {
             let found = format!("{server} does not answer: {reason}");
-            let fix = "start the sidecar, and see that nothing drops UDP to it";
-            if has_sidecar { Check::failed("dns", found, fix) } else { Check::warning("dns", found, fix) }
+            Check::failed("dns", found, "start the sidecar, and see that nothing drops UDP to it")
         }
     }
 }

@@ -59,7 +59,9 @@ fn host_network() -> Check {
             let fix = "run with `network_mode: host` (ECS: networkMode host)";
             Check::warning("host network", "this process has a network of its own: containers cannot reach it", fix)
         }
-        _ => Check::warning("host network", "cannot be told without root", "run `portolan doctor` as root"),
+        _ => {
+            Check::warning("host network", "cannot be told: /proc/1/ns cannot be read", "run `portolan doctor` as root")
+        }
     }
 }
 

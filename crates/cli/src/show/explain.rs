@@ -50,12 +50,8 @@ fn one<W: Write>(screen: &mut Screen<W>, candidate: &Candidate) -> io::Result<()
     ])?;
     let mut table = Table::indented(2);
     for said in &candidate.witnesses {
-        let age = said.age_seconds.map(|age| format!("for {}", seconds(age))).unwrap_or_default();
-        let mut row = vec![said.witness.as_str().into(), Cell::plain(&said.word)];
-        if !age.is_empty() {
-            row.push(age.into());
-        }
-        table.row(row);
+        let age = said.age_seconds.map(|age| format!(", for {}", seconds(age))).unwrap_or_default();
+        table.row(vec![said.witness.as_str().into(), format!("{}{age}", said.word).into()]);
     }
     table.row(vec!["rule".into(), Cell::plain(&candidate.rule_text)]);
     table.row(vec!["name".into(), format!("by {}", candidate.named_by).into()]);

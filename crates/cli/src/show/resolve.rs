@@ -19,25 +19,25 @@ pub(crate) fn resolution<W: Write>(screen: &mut Screen<W>, found: &Resolution, w
     }
     let mut table = Table::indented(0);
     for address in &found.addresses {
-        let kind = if address.is_ipv4() { "A" } else { "AAAA" };
+        let kind = if address.is_ipv4() { "A   " } else { "AAAA" };
         let is_virtual = found.virtual_address.map(IpAddr::V4) == Some(*address);
         let remark = if is_virtual { "virtual address: links lead from it to the endpoints" } else { "" };
         table.row(trimmed(vec![kind.into(), address.to_string().into(), remark.into()]));
     }
+    screen.table(&table)?;
+    let mut table = Table::indented(0);
     for record in &found.srv {
         let place = [record.container.as_deref(), record.node.as_deref().map(|_| "on"), record.node.as_deref()];
         table.row(trimmed(vec![
-            "SRV".into(),
+            "SRV ".into(),
             SocketAddr::new(record.address, record.port).to_string().into(),
             Cell::word(record.state.as_deref().unwrap_or("")),
             format!("weight {}", record.weight).into(),
             place.into_iter().flatten().collect::<Vec<_>>().join(" ").into(),
         ]));
     }
-    for name in &found.pointers {
-        table.row(vec!["PTR".into(), name.as_str().into()]);
-    }
-    screen.table(&table)
+    screen.table(&table)?;
+    found.pointers.iter().try_for_each(|name| screen.line(&format!("PTR   {name}")))
 }
 
 /// Without empty cells at the end, so that no line ends in spaces.

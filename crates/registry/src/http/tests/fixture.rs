@@ -8,8 +8,7 @@ use portolan_core::refusal::Refusal;
 use portolan_core::rules::{Deadline, Ecs, LastCheck, Neighbours, Rule, Sidecar, Witnesses, Word, decide};
 use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Node, Readiness, Service};
 
-use crate::catalog::{Candidate, Catalog, Ending, Event, Explained, NodeStatus};
-use crate::store::record::{NameSource, Silence};
+use crate::catalog::{Candidate, Catalog, Ending, Event, Explained, NameSource, NodeStatus, Silence};
 
 /// 2026-01-02T03:04:05Z.
 pub(super) const THEN_MS: u64 = 1_767_323_045_000;

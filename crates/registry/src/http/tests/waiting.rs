@@ -85,7 +85,7 @@ async fn lists_and_nodes_have_indexes_of_their_own() {
     setup.settled().await;
     assert!(futures_util::poll!(&mut prod).is_pending(), "the other cluster changed");
     assert!(futures_util::poll!(&mut nodes).is_pending(), "a service changed");
-    let fell_silent = crate::store::record::Silence { since_ms: THEN_MS, passage: None };
+    let fell_silent = crate::catalog::Silence { since_ms: THEN_MS, passage: None };
     setup.change(|catalog| fixture::put_node(catalog, fixture::node("n1"), Some(fell_silent)));
     let response = nodes.await;
     assert!(index_of(&response) > FIRST);
