@@ -1,5 +1,6 @@
 //! A client of server-sent events (HTML standard, section 9.2) that keeps all it was told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,12 +69,23 @@ impl Watch {
         lock(&self.events).clone()
     }
 
-    /// The newest event.
+    /// The `address:port` pairs that the changes so far leave usable, for a stream that was opened before the first.
     ///
     /// # Errors
-    /// When none came yet.
-    pub fn newest(&self) -> anyhow::Result<Event> {
-        lock(&self.events).last().cloned().context("no event came")
+    /// When changes are missing, or one does not begin where the last one of its endpoint ended.
+    pub fn usable(&self) -> anyhow::Result<BTreeSet<String>> {
+        let mut endpoints = BTreeMap::new();
+        for event in lock(&self.events).iter().filter(|event| event.kind != "start") {
+            anyhow::ensure!(event.kind == "change", "the stream lost something: {event:?}");
+            let field = |name: &str| event.data[name].to_string();
+            let key = ["container_id", "started_at", "container_port", "protocol"].map(field);
+            let place = format!("{}:{}", event.data["address"].as_str().unwrap_or("?"), field("port"));
+            let state = event.data["to"].as_str().context("a change without a state")?.to_owned();
+            let before = endpoints.insert(key, (place, state)).map(|(_, state)| state);
+            let from = event.data["from"].as_str().map(str::to_owned);
+            anyhow::ensure!(before == from, "{before:?} came before {:#}", event.data);
+        }
+        Ok(endpoints.into_values().filter(|(_, state)| state == "usable").map(|(place, _)| place).collect())
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use portolan_tests::container::{Container, EcsTask};
 use portolan_tests::needs;
 use portolan_tests::site::{CLUSTER, REGISTRY_HTTP, Site};
-use portolan_tests::surfaces::{name_behind, usable};
+use portolan_tests::surfaces::name_behind;
 use portolan_tests::wait::{eventually, eventually_equal, throughout};
 use portolan_tests::watch::Watch;
 
@@ -29,10 +29,10 @@ struct Scene {
 impl Scene {
     fn start() -> anyhow::Result<Self> {
         let site = Site::start()?;
-        let steady = site.lab.engine.run_elasticsearch(CLUSTER)?;
-        let address = eventually(SOON, || site.node().virtual_address("elasticsearch"))?;
         let path = format!("/api/watch?cluster={CLUSTER}&service=elasticsearch");
         let watch = Watch::open(site.node(), REGISTRY_HTTP, &path, &[])?;
+        let steady = site.lab.engine.run_elasticsearch(CLUSTER)?;
+        let address = eventually(SOON, || site.node().virtual_address("elasticsearch"))?;
         let scene = Scene { site, watch, link: SocketAddr::from((address, 9200)), steady };
         scene.agrees(&[&scene.steady], "the steady task")?;
         Ok(scene)
@@ -64,7 +64,7 @@ impl Scene {
         check("the registry's DNS", &|| node.registry_srv("elasticsearch"))?;
         check("the node's DNS", &|| node.node_srv("elasticsearch"))?;
         check("the registry's HTTP", &|| node.usable("elasticsearch"))?;
-        check("the event stream", &|| usable(&self.watch.newest()?.data))?;
+        check("the event stream", &|| self.watch.usable())?;
         self.link_leads_to(&well.into_values().collect(), after)
     }
 
@@ -142,7 +142,7 @@ fn a_stop_shows_at_its_signal(scene: &Scene) -> anyhow::Result<()> {
         ("the registry's DNS", &|| node.registry_srv("elasticsearch")),
         ("the node's DNS", &|| node.node_srv("elasticsearch")),
         ("the registry's HTTP", &|| node.usable("elasticsearch")),
-        ("the event stream", &|| usable(&scene.watch.newest()?.data)),
+        ("the event stream", &|| scene.watch.usable()),
     ];
     for (surface, look) in surfaces {
         eventually(Duration::from_secs(3), || match look() {

@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
         turn = standby::wait_for_turn() => turn.context("wait for this sidecar's turn on the node")?,
         () = stop_signal() => return Ok(Verdict::Done),
     };
-    turn.keep(&jobs);
+    let _kept = turn.keep(&jobs);
     let metrics = Arc::new(Metrics::new("portolan dev", env!("CARGO_PKG_VERSION")));
     metrics.register_jobs(&jobs);
     let bound = portolan_registry::app::start(&jobs, registry.settings, metrics.clone()).await?;

@@ -11,7 +11,7 @@ use anyhow::Context;
 use portolan_core::lookup::{Zone, address_label};
 use portolan_core::name::Label;
 use portolan_core::naming;
-use portolan_core::view::{EndpointSet, View};
+use portolan_core::view::{EndpointSet, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
 use portolan_dns::forward::{ForwardMetrics, Forwarder, resolv_conf};
 use portolan_dns::listen::Listeners;
@@ -39,6 +39,9 @@ use crate::{connection, inspect, snapshot};
 
 /// How long `inspect` waits for Docker.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a start from a snapshot waits for Docker's first list. A list takes some ten milliseconds; a Docker that is
+/// stalled must not keep a node from its names.
+const FIRST_LIST_PATIENCE: Duration = Duration::from_millis(500);
 /// Where a registry's gRPC is when no setting says.
 const REGISTRY: &str = "http://127.0.0.1:8502";
 
@@ -60,12 +63,17 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
         node: identity.node.clone(),
         addresses: identity.addresses.clone(),
     };
-    let local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
+    let mut local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
+    jobs.start("refusals", docker::refusals::tell(local.clone()));
     let (told_to, told) = published(View::default());
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
     let subscriber = Subscriber::new(subscription, told_to, asked);
     let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone());
+    if told.peek().readiness != Readiness::Loading {
+        // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
+        tokio::time::timeout(FIRST_LIST_PATIENCE, local.wait_for(|state| state.is_complete)).await.ok();
+    }
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), &identity));
 
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));

@@ -1,6 +1,6 @@
 //! The connection to a registry: both calls on one, and a change to another registry when either falls silent.
 //!
-//! Retries for ever with full jitter up to five seconds, since a node without a registry goes on from what it knows.
+//! Retries for ever with full jitter up to one second, since a node without a registry goes on from what it knows.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The first retry comes within this, each next one within twice the last.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-/// No retry waits longer.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// No retry waits longer, so that two seconds after a registry's return everybody agrees with it.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A connection that lasted this long was good: the next backoff begins anew.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
 
@@ -37,6 +37,8 @@ pub(crate) async fn run(
     for registry in registries.iter().cycle() {
         let began = Instant::now();
         let error = one_connection(registry, &identity, &mut registrar, &mut subscriber).await;
+        // Here and not in the subscriber's `run`, which is dropped where it stands when the other call fails first.
+        subscriber.lost();
         warn!(registry = %registry, "the connection to registry {registry} ended: {error:#}");
         if began.elapsed() > GOOD_AFTER {
             backoff = BACKOFF_FIRST;

@@ -23,6 +23,7 @@ mod connection;
 pub mod facts;
 mod inspections;
 mod metrics;
+pub(crate) mod refusals;
 mod sight;
 mod signal;
 pub mod state;

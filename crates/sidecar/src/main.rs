@@ -66,7 +66,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         turn = standby::wait_for_turn() => turn.context("wait for this sidecar's turn on the node")?,
         () = portolan_runtime::jobs::stop_signal() => return Ok(()),
     };
-    turn.keep(&jobs);
+    let _kept = turn.keep(&jobs);
     let metrics = Arc::new(Metrics::new("portolan-sidecar", env!("CARGO_PKG_VERSION")));
     metrics.register_jobs(&jobs);
     app::start(&jobs, settings, metrics).await?;

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdListener, UnixStream as StdStream};
+use std::sync::Arc;
 
 use portolan_runtime::jobs::Jobs;
 use tokio::io::AsyncReadExt;
@@ -59,13 +60,23 @@ async fn wait_for_end(stream: StdStream) -> io::Result<()> {
     stream.read(&mut [0; 1]).await.map(drop).or(Ok(()))
 }
 
+/// A turn that is kept. Drop it last: whoever waits binds the same sockets at that moment.
+#[must_use = "the turn ends when this is dropped"]
+#[derive(Debug)]
+pub struct Kept {
+    _listener: Arc<UnixListener>,
+}
+
 impl Turn {
-    /// Keeps the turn until shutdown: those that wait stay connected.
-    pub fn keep(self, jobs: &Jobs) {
+    /// Keeps the turn until what is returned is dropped, which must be after everything else has ended. Until shutdown
+    /// those that wait stay connected; then they ask again, and wait in the socket's own queue.
+    pub fn keep(self, jobs: &Jobs) -> Kept {
+        let listener = Arc::new(self.listener);
+        let kept = Kept { _listener: listener.clone() };
         jobs.start("standby", async move {
             let mut waiting = Vec::new();
             loop {
-                match self.listener.accept().await {
+                match listener.accept().await {
                     Ok((stream, _)) if waiting.len() < WAITING_MAX => waiting.push(stream),
                     Ok(_) => warn!("more than {WAITING_MAX} sidecars wait for this node; one was let go"),
                     Err(error) => {
@@ -75,6 +86,7 @@ impl Turn {
                 }
             }
         });
+        kept
     }
 }
 
@@ -86,13 +98,15 @@ mod tests {
     async fn the_second_serves_when_the_first_ends() {
         let first = wait_for_turn().await.unwrap();
         let jobs = Jobs::new();
-        first.keep(&jobs);
+        let kept = first.keep(&jobs);
         let second = wait_for_turn();
         tokio::pin!(second);
-        let early = tokio::time::timeout(std::time::Duration::from_millis(50), &mut second).await;
-        assert!(early.is_err(), "the first still serves");
+        let a_moment = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(a_moment, &mut second).await.is_err(), "the first still serves");
         jobs.shut_down();
         jobs.finished().await.unwrap();
+        assert!(tokio::time::timeout(a_moment, &mut second).await.is_err(), "the first may still hold its sockets");
+        drop(kept);
         second.await.unwrap();
     }
 }

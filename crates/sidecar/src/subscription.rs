@@ -101,11 +101,13 @@ impl Subscription {
         self.awaited = self.followed.clone();
     }
 
-    /// The connection ended: what is known stays, as stale.
-    pub fn lost(&mut self) {
-        if self.view.readiness == Readiness::Current {
+    /// The connection ended: what is known stays, as stale. Returns whether it was current until now.
+    pub fn lost(&mut self) -> bool {
+        let was_current = self.view.readiness == Readiness::Current;
+        if was_current {
             self.view.readiness = Readiness::Stale;
         }
+        was_current
     }
 
     /// Takes the directory, or what changed in it.

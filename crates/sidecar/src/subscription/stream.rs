@@ -65,13 +65,17 @@ impl Subscriber {
             // The queue is empty: neither send can fail.
             up.try_send(request(kind)).ok();
         }
-        let error = match client.subscribe(ReceiverStream::new(requests)).await {
+        match client.subscribe(ReceiverStream::new(requests)).await {
             Ok(response) => self.converse(&up, response.into_inner()).await,
             Err(status) => SubscriptionError::Call(Box::new(status)),
-        };
-        self.state.lost();
-        self.publish();
-        error
+        }
+    }
+
+    /// The connection ended: what is known stays, as stale.
+    pub(crate) fn lost(&mut self) {
+        if self.state.lost() {
+            self.publish();
+        }
     }
 
     /// Takes follow requests while there is no connection, so that they are told to the next one. Cancel-safe.
