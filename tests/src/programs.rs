@@ -185,9 +185,9 @@ fn spawn(node: &Namespace, file: &str, args: &[String], log: &Path) -> anyhow::R
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTOLAN_")) {
         command.env_remove(name);
     }
-    let command = command
-        .args(args)
-        .env("PORTOLAN_LOG", "debug,h2=info,hyper=info,hyper_util=info,tower=info")
-        .env("NO_COLOR", "1");
+    // A benchmark logs less: `PORTOLAN_TEST_LOG=info`.
+    let verbose = || "debug,h2=info,hyper=info,hyper_util=info,tower=info".to_owned();
+    let level = std::env::var("PORTOLAN_TEST_LOG").unwrap_or_else(|_| verbose());
+    let command = command.args(args).env("PORTOLAN_LOG", level).env("NO_COLOR", "1");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().with_context(|| format!("start {file}"))
 }
