@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -123,6 +124,15 @@ impl Program {
         let line = self.wait_for_line(&format!("listener={listener} "))?;
         let addr = line.split_whitespace().find_map(|word| word.strip_prefix("addr="));
         addr.and_then(|addr| addr.parse().ok()).with_context(|| format!("no address in {line:?}"))
+    }
+
+    /// Its exit code, when it has ended; 128 and the signal when one ended it, as a shell says.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn try_ended(&mut self) -> anyhow::Result<Option<i32>> {
+        let status = self.child.try_wait().with_context(|| format!("wait for {}", self.name))?;
+        Ok(status.map(|status| status.code().unwrap_or(128 + status.signal().unwrap_or(0))))
     }
 
     /// Sends it a signal.

@@ -3,7 +3,7 @@
 //! Every node is a namespace of its own, so the programs keep the ports that their documentation names.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::janitor::{self, Kind};
@@ -35,6 +35,8 @@ const fn loopback(port: u16) -> SocketAddr {
 pub struct Site {
     /// `portolan-registry`.
     pub registry: Program,
+    /// The registry's data directory.
+    pub registry_data: PathBuf,
     /// `portolan-sidecar`.
     pub sidecar: Program,
     /// Where they run.
@@ -55,14 +57,14 @@ impl Site {
     /// # Errors
     /// As there.
     pub fn start_in(lab: Lab, sidecar_args: &[&str]) -> anyhow::Result<Self> {
-        let data = janitor::folder(&janitor::unique("registry"), Kind::Folder)?;
-        let data = format!("--data-dir={}", data.display());
+        let registry_data = janitor::folder(&janitor::unique("registry"), Kind::Folder)?;
+        let data = format!("--data-dir={}", registry_data.display());
         let mut registry = Program::start(&lab.node, "portolan-registry", &[&data, "--log-format=text"])?;
         registry.listening("grpc")?;
         let sidecar = start_sidecar(&lab.node, &lab.engine.socket(), &[&["--node=a"], sidecar_args].concat())?;
         is_ready(&lab.node, REGISTRY_HTTP)?;
         is_ready(&lab.node, ADMIN)?;
-        Ok(Site { registry, sidecar, lab })
+        Ok(Site { registry, registry_data, sidecar, lab })
     }
 
     /// The first node.

@@ -301,8 +301,26 @@ fn fifty_starts_and_stops_at_once() -> anyhow::Result<()> {
     })?;
     let left: Vec<&Container> = containers[..8].iter().chain(&containers[16..]).chain([&scene.steady]).collect();
     scene.agrees(&left, "50 starts, stops, removals and restarts at once")?;
+    the_truncation_bit_is_honest(&scene, left.len())?;
     all_at_once(&both[16..], |_, container| container.remove())?;
     scene.agrees(&[&scene.steady], "34 removals at once")
+}
+
+/// What does not fit into a datagram says so and is whole over TCP: answers are never cut by count (RFC 2181 section 9).
+fn the_truncation_bit_is_honest(scene: &Scene, count: usize) -> anyhow::Result<()> {
+    for server in [portolan_tests::site::REGISTRY_DNS, portolan_tests::site::NODE_DNS] {
+        let ask = |options: &str| {
+            scene.site.node().dig(server, &format!("elasticsearch.{CLUSTER}.ecs.internal SRV {options}"))
+        };
+        for options in ["+noedns +ignore", "+bufsize=512 +ignore", "+bufsize=1232 +ignore"] {
+            let short = ask(options)?;
+            assert!(short.flags.contains(&"tc".to_owned()), "{options} at {server}: {}", short.text);
+        }
+        let long = ask("+tcp")?;
+        assert_eq!(long.data("SRV").len(), count, "over TCP at {server}: {}", long.text);
+        assert!(!long.flags.contains(&"tc".to_owned()), "over TCP at {server}: {}", long.text);
+    }
+    Ok(())
 }
 
 /// Does `work` to every container, eight at a time, in no order.

@@ -113,6 +113,38 @@ fn a_node_goes_on_without_the_registry_and_agrees_on_its_return() -> anyhow::Res
 }
 
 #[test]
+fn a_registry_that_lost_its_store_takes_the_addresses_that_nodes_report() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter", "nft", "dig");
+    let mut scene = Scene::start(&[])?;
+    // More than one, so that an address that is only right by chance shows.
+    let others = ["red", "green", "blue"];
+    let engine = scene.site.lab.engine.clone();
+    for service in others {
+        engine.run_task(&EcsTask::new(CLUSTER, service), &["-p", "0:9200"], &["elasticsearch"])?;
+    }
+    let addresses = |scene: &Scene| -> anyhow::Result<Vec<_>> {
+        others.iter().map(|service| scene.site.node().virtual_address(service)).collect()
+    };
+    let before = eventually(PATIENCE, || addresses(&scene))?;
+    scene.site.registry.kill()?;
+    for entry in std::fs::read_dir(&scene.site.registry_data)? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    scene.site.registry.start_again()?;
+    scene.site.registry.listening("http")?;
+    let (places, names) = (scene.places()?, scene.names());
+    throughout(A_WHILE, || scene.node_shows(&places, &names)).context("the node does not forget")?;
+    scene.all_agree(PATIENCE)?;
+    assert_eq!(addresses(&scene)?, before, "the node's virtual addresses");
+    for (service, address) in others.iter().zip(&before) {
+        let shown = eventually(PATIENCE, || scene.site.node().service(service))?;
+        assert_eq!(shown["link"]["address"], address.to_string(), "{service} at the registry: {shown:#}");
+    }
+    scene.run()?;
+    scene.all_agree(SOON).context("a start after that")
+}
+
+#[test]
 fn a_sidecar_is_back_from_its_snapshot_within_a_second() -> anyhow::Result<()> {
     needs!("dockerd", "docker", "ip", "nsenter", "nft", "dig");
     let mut scene = Scene::start(&[])?;

@@ -10,7 +10,7 @@ use portolan_tests::dig::Dug;
 use portolan_tests::needs;
 use portolan_tests::site::{CLUSTER, Dev, NODE_DNS, REGISTRY_DNS};
 use portolan_tests::surfaces::{is_virtual, located, usable};
-use portolan_tests::wait::{PATIENCE, eventually_equal};
+use portolan_tests::wait::{PATIENCE, eventually, eventually_equal};
 
 const ELASTICSEARCH: &str = "elasticsearch.production.ecs.internal";
 
@@ -219,6 +219,103 @@ fn kdig_agrees(scene: &Scene) -> anyhow::Result<()> {
         let edns =
             scene.dev.node().run("kdig", &[&at, "-p", &port, transport, "+edns", "+bufsize=512", &name, "SRV"])?;
         assert!(edns.contains("NOERROR") && !edns.to_lowercase().contains("malformed"), "kdig with EDNS: {edns}");
+    }
+    Ok(())
+}
+
+/// What containers are called that no ECS agent labelled, or that say it themselves: options of `docker run`, the service
+/// and its primary container port.
+const CALLED: [(&[&str], &str, u16); 9] = [
+    (&["--name=web"], "web", 9200),
+    (&["--name=My_Web.1"], "my-web-1", 9200),
+    (&["--label=com.docker.compose.service=api", "--label=com.docker.compose.project=shop"], "api", 9200),
+    (&["--label=portolan.service=Search", "--label=com.docker.compose.service=other"], "search", 9200),
+    (&["--env=SERVICE_NAME=registrator"], "registrator", 9200),
+    (&["--label=SERVICE_9200_NAME=of-port", "--env=SERVICE_NAME=not-this"], "of-port", 9200),
+    (&["--label=portolan.service=two-ports", "-p", "0:9300", "--label=portolan.check=none"], "two-ports", 9200),
+    (
+        &[
+            "--label=portolan.service=named",
+            "-p",
+            "0:9100",
+            "--label=portolan.port.9200=primary",
+            "--label=portolan.check=none",
+        ],
+        "named",
+        9200,
+    ),
+    (&["--label=portolan.service=only", "-p", "0:9300", "--label=portolan.port.9300=ignore"], "only", 9200),
+];
+
+#[test]
+fn containers_are_called_as_their_labels_say() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter", "dig");
+    let dev = Dev::start(&[])?;
+    let (engine, node) = (&dev.lab.engine, dev.node());
+    let run = |(options, service, port): (&[&str], &'static str, u16)| -> anyhow::Result<(String, String)> {
+        let container = engine.run(&[&["-p", "0:9200"], options].concat(), &["elasticsearch"])?;
+        Ok((service.to_owned(), format!("{}:{}", node.address, container.port(port)?)))
+    };
+    let mut expected = CALLED.into_iter().map(run).collect::<anyhow::Result<Vec<_>>>()?;
+
+    // A container in the network of another, as with ECS's pause containers: the ports lie on the other one.
+    let pause = engine.run(&["-p", "0:9200", "--label=portolan.ignore=true"], &["wait"])?;
+    let network = format!("--network=container:{}", pause.id);
+    engine.run(&["--name=joined", &network], &["elasticsearch"])?;
+    expected.push(("joined".to_owned(), format!("{}:{}", node.address, pause.port(9200)?)));
+    engine.run(&["--name=on-host", "--network=host", "--expose=9201", "-e", "PORT=9201"], &["elasticsearch"])?;
+    expected.push(("on-host".to_owned(), format!("{}:9201", node.address)));
+    engine.run(&["--name=ignored", "-p", "0:9200", "--label=portolan.ignore=true"], &["elasticsearch"])?;
+    engine.run(&["--name=unpublished"], &["elasticsearch"])?;
+    for (service, place) in &expected {
+        for server in [REGISTRY_DNS, NODE_DNS] {
+            let places = || node.srv(server, service).map_err(|error| format!("{error:#}"));
+            eventually_equal(PATIENCE, &Ok(BTreeSet::from([place.clone()])), places)
+                .with_context(|| format!("{service} at {server}"))?;
+        }
+    }
+    for service in ["ignored", "unpublished", "other", "not-this"] {
+        let dug = node.dig(REGISTRY_DNS, &format!("{service}.production.ecs.internal SRV"))?;
+        assert!(dug.answer.is_empty(), "{service} has no endpoint: {}", dug.text);
+    }
+    udp_ports_are_endpoints_too(&dev)?;
+    links_are_given_where_ports_differ(&dev)
+}
+
+fn udp_ports_are_endpoints_too(dev: &Dev) -> anyhow::Result<()> {
+    dev.lab.engine.run(&["--name=syslog", "-p", "5514:514/udp"], &["udp", "514"])?;
+    for server in [REGISTRY_DNS, NODE_DNS] {
+        let places = || -> Result<_, String> {
+            let dug = dev.node().dig(server, "_514._udp.syslog.production.ecs.internal SRV");
+            dug.and_then(|dug| located(&dug)).map_err(|error| format!("{error:#}"))
+        };
+        eventually_equal(PATIENCE, &Ok(BTreeSet::from([format!("{}:5514", dev.node().address)])), places)?;
+    }
+    Ok(())
+}
+
+/// A service whose host port is its container port needs no link, unless its label asks for one.
+fn links_are_given_where_ports_differ(dev: &Dev) -> anyhow::Result<()> {
+    let node = dev.node();
+    dev.lab.engine.run(&["--name=fixed", "-p", "9400:9400", "-e", "PORT=9400"], &["elasticsearch"])?;
+    dev.lab.engine.run(
+        &["--name=wants", "-p", "9500:9500", "-e", "PORT=9500", "--label=portolan.link=vip"],
+        &["elasticsearch"],
+    )?;
+    let other = ["--name=other-port", "-p", "0:9200", "--label=portolan.link.port.80=9200"];
+    dev.lab.engine.run(&other, &["elasticsearch"])?;
+    let dynamic = ["--name=no-link", "-p", "0:9200", "--label=portolan.link=direct"];
+    dev.lab.engine.run(&dynamic, &["elasticsearch"])?;
+    for service in ["fixed", "no-link"] {
+        let addresses =
+            || node.dig(NODE_DNS, &format!("{service}.production.ecs.internal A")).map(|dug| dug.data("A")).ok();
+        eventually_equal(PATIENCE, &Some(vec![node.address.to_string()]), addresses)
+            .with_context(|| format!("{service} is direct"))?;
+    }
+    for (service, port) in [("wants", 9500), ("other-port", 80)] {
+        let address = eventually(PATIENCE, || node.virtual_address(service)).with_context(|| service.to_owned())?;
+        eventually(PATIENCE, || node.names_behind((address, port).into(), 1))
+            .with_context(|| format!("the link of {service} on port {port}"))?;
     }
     Ok(())
 }
