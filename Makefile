@@ -12,7 +12,7 @@ help: ## say what there is
 test: packages ## run every test; as root it installs what it needs, otherwise it says what it skips
 	$(CARGO) build --workspace --locked --bins
 	PORTOLAN_BIN="$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/debug" $(CARGO) test --workspace --locked
-	@if [ -x fuzz/run ]; then fuzz/run 10; fi
+	fuzz/run 10
 
 check: ## format and lints
 	$(CARGO) fmt --all --check

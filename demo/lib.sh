@@ -2,7 +2,9 @@
 
 STATE=${PORTOLAN_DEMO_STATE:-/var/tmp/portolan-demo}
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
-BIN=$TARGET/quick
+# `dev` reuses what the tests built.
+PROFILE=${PORTOLAN_DEMO_PROFILE:-quick}
+BIN=$TARGET/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")
 DEMO_LABEL=com.example.portolan-demo
 CLUSTER=demo
 BOLD='' PLAIN=''
@@ -47,7 +49,7 @@ install_missing() {
 
 build_programs() {
   step "Building Portolan"
-  cargo build --quiet --profile quick --bin portolan
+  cargo build --quiet --locked --profile "$PROFILE" --bin portolan
 }
 
 # Uses the engine that runs; else starts one of the demo's own, which `demo/clean` ends by its pid.
