@@ -68,7 +68,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (told_to, told) = published(View::default());
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
-    let subscriber = Subscriber::new(subscription, told_to, asked);
+    let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
     let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone());
     if told.peek().readiness != Readiness::Loading {
         // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
@@ -107,7 +107,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
 
     let roads = Roads { told: told.clone(), local, identity: identity.clone(), follows };
     jobs.start("overlay", lay_over(roads, answers_to));
-    jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told));
+    jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told, provenance));
     jobs.start("connection", connection::run(registries, identity, registrar, subscriber));
     Ok(())
 }
