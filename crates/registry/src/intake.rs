@@ -71,6 +71,17 @@ pub struct Session {
     pub number: u64,
 }
 
+/// How it stands with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may report.
+    Live,
+    /// It was silent for too long: the node may open another one at once.
+    Ended,
+    /// A newer session of the node took over.
+    TakenOver,
+}
+
 /// A node that was refused, for people.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RefusedNode {
@@ -194,8 +205,8 @@ impl Intake {
         Ok(Session { node: hello.node, number })
     }
 
-    /// Something was heard on the session's stream. `false`: the session is over, and the stream should end.
-    pub fn heard(&self, session: &Session, now: Now) -> bool {
+    /// Something was heard on the session's stream. Unless it is live, the stream should end.
+    pub fn heard(&self, session: &Session, now: Now) -> Standing {
         self.lock().heard(session, now.instant)
     }
 

@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use super::{HEARTBEAT_EVERY, SILENCE_MAX};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::intake::{Hello, Intake, Session};
+use crate::intake::{Hello, Intake, OpenError, Session, Standing};
 
 /// How long a new call may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -42,13 +42,16 @@ pub(super) async fn converse(registration: Registration, mut up: Up) {
         Ok(Err(reason)) => return refuse(&down, reason).await,
         Err(_) => return refuse(&down, "no hello came".to_owned()).await,
     };
-    let (node, boot_id) = (hello.node.clone(), hello.boot_id.clone());
+    let node = hello.node.clone();
     let session = match intake.open_session(hello, clock.now()).await {
         Ok(session) => session,
         Err(error) => {
-            let error = anyhow::Error::from(error);
-            warn!(%node, "node {node} (boot {boot_id}) is refused: {error:#}");
-            return refuse(&down, format!("{error:#}")).await;
+            let is_told = matches!(error, OpenError::Refused(_));
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            if !is_told {
+                warn!(%node, "node {node} gets no session: {reason}");
+            }
+            return refuse(&down, reason).await;
         }
     };
     let number = session.number;
@@ -89,8 +92,13 @@ impl Call {
                 message = up.message() => match message {
                     Ok(Some(message)) => {
                         silent_at = Instant::now() + SILENCE_MAX;
-                        if !self.intake.heard(&self.session, self.clock.now()) {
-                            return refuse(&self.down, "a newer session of this node took over".to_owned()).await;
+                        match self.intake.heard(&self.session, self.clock.now()) {
+                            Standing::Live => {}
+                            // Not refused: a refused node waits for a person, and this one has only to come back.
+                            Standing::Ended => return,
+                            Standing::TakenOver => {
+                                return refuse(&self.down, "a newer session of this node took over".to_owned()).await;
+                            }
                         }
                         match self.take(message).await {
                             Ok(answer) => answer,

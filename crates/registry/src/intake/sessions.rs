@@ -9,12 +9,14 @@ use portolan_core::name::NodeKey;
 use tokio::time::Instant;
 
 use super::report::{Incoming, fingerprint};
-use super::{RefusedNode, ReportError, Session};
+use super::{RefusedNode, ReportError, Session, Standing};
 use crate::store::record::{self, Presence};
 use crate::store::{Entry, Key, Snapshot};
 
 /// A stream that said nothing for this long is silent (DESIGN section 7: suspect after 5 s).
 pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// Not looked for so long: this registry itself stood still (a suspended machine), and nobody could have been heard.
+const STALLED_AFTER: Duration = Duration::from_millis(2_500);
 /// How long after a start a node may take to connect before it counts as silent.
 pub(crate) const CONNECT_GRACE: Duration = Duration::from_secs(10);
 /// Over half of the streams lost within this time: the registry doubts itself.
@@ -33,6 +35,8 @@ pub(super) struct Sessions {
     awaited: HashSet<NodeKey>,
     awaited_until: Instant,
     memory: Memory,
+    /// When was last looked who is silent.
+    swept: Instant,
     given: u64,
     pub(super) refused: VecDeque<RefusedNode>,
     losses: VecDeque<Instant>,
@@ -103,6 +107,7 @@ impl Sessions {
             awaited: HashSet::new(),
             awaited_until: now + CONNECT_GRACE,
             memory: if snapshot.entries.iter().any(is_memory) { Memory::Kept } else { Memory::Empty },
+            swept: now,
             given,
             refused: VecDeque::new(),
             losses: VecDeque::new(),
@@ -158,15 +163,21 @@ impl Sessions {
         }
     }
 
-    pub(super) fn heard(&mut self, session: &Session, now: Instant) -> bool {
-        let live = self.live.get_mut(&session.node).filter(|live| live.number == session.number);
-        live.map(|live| live.heard = now).is_some()
+    pub(super) fn heard(&mut self, session: &Session, now: Instant) -> Standing {
+        match self.live.get_mut(&session.node) {
+            Some(live) if live.number == session.number => {
+                live.heard = now;
+                Standing::Live
+            }
+            Some(_) => Standing::TakenOver,
+            None => Standing::Ended,
+        }
     }
 
     /// Whether a report may be taken, and what it has to be written against.
     pub(super) fn check(&mut self, incoming: &Incoming<'_>, now: Instant) -> Result<Held, ReportError> {
         let Incoming { session, boot_id, generation, .. } = *incoming;
-        if !self.heard(session, now) {
+        if self.heard(session, now) != Standing::Live {
             return Err(ReportError::SessionOver);
         }
         let live = self.live.get(&session.node).ok_or(ReportError::SessionOver)?;
@@ -219,6 +230,10 @@ impl Sessions {
 
     /// Ends what has been silent for too long; everything that the store should call silent and does not.
     pub(super) fn sweep(&mut self, now: Instant) -> Vec<NodeKey> {
+        if now.saturating_duration_since(self.swept) >= STALLED_AFTER {
+            self.live.values_mut().for_each(|live| live.heard = now);
+        }
+        self.swept = now;
         let is_silent = |live: &Live| now.saturating_duration_since(live.heard) >= SILENT_AFTER;
         let silent: Vec<_> =
             self.live.iter().filter(|(_, live)| is_silent(live)).map(|(node, _)| node.clone()).collect();

@@ -140,7 +140,8 @@ async fn drops_what_is_stale_and_what_is_not_the_sessions() {
     // The same boot connects again: the newer session counts, its generations begin anew.
     let second = registry.open("i-1", "boot").await.unwrap();
     assert!(matches!(registry.send(&first, 7, web()).await, Err(ReportError::SessionOver)));
-    assert!(!registry.intake.heard(&first, now) && registry.intake.heard(&second, now));
+    assert_eq!(registry.intake.heard(&first, now), Standing::TakenOver);
+    assert_eq!(registry.intake.heard(&second, now), Standing::Live);
     assert_eq!(registry.send(&second, 1, web()).await.unwrap(), 1);
     // The end of the former stream says nothing of the node.
     registry.intake.end_session(&first, now).await.unwrap();
@@ -174,16 +175,29 @@ async fn finds_a_stalled_stream_within_five_seconds() {
     registry.eventually(&["usable"]).await;
     for _ in 0..10 {
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(registry.intake.heard(&session, registry.clock.now()));
+        assert_eq!(registry.intake.heard(&session, registry.clock.now()), Standing::Live);
     }
     let heard = registry.clock.now().unix_ms;
     registry.eventually(&["unverified"]).await;
     let waited = registry.clock.now().unix_ms - heard;
     assert!((5_000..6_000).contains(&waited), "{waited} ms");
-    assert!(!registry.intake.heard(&session, registry.clock.now()), "its session is over");
+    assert_eq!(registry.intake.heard(&session, registry.clock.now()), Standing::Ended, "it may come back at once");
     // It comes back with the same words: they have to be written again as spoken.
     let back = registry.open("i-1", "boot").await.unwrap();
     registry.send(&back, 1, web()).await.unwrap();
+    registry.eventually(&["usable"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_nobody_silent_for_a_stall_of_its_own() {
+    let mut registry = Registry::start(memory()).await;
+    let session = registry.open("i-1", "boot").await.unwrap();
+    registry.send(&session, 1, web()).await.unwrap();
+    registry.eventually(&["usable"]).await;
+    // Nothing of the program runs meanwhile.
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(registry.intake.heard(&session, registry.clock.now()), Standing::Live);
     registry.eventually(&["usable"]).await;
 }
 
@@ -222,7 +236,7 @@ async fn drops_silent_endpoints_after_ten_minutes_but_never_the_last_one() {
     jobs.start("heartbeats", async move {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            assert!(intake.heard(&steady, clock.now()));
+            assert_eq!(intake.heard(&steady, clock.now()), Standing::Live);
         }
     });
     registry.eventually(&["usable"; 7]).await;
