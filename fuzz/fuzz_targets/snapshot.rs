@@ -12,8 +12,8 @@ fuzz_target!(|input: &[u8]| {
     whole.extend_from_slice(&(input.len() as u64).to_le_bytes());
     whole.extend_from_slice(&crc32fast::hash(input).to_le_bytes());
     whole.extend_from_slice(input);
-    if let Ok((view, saved_at_ms)) = decode(&whole) {
-        let again = decode(&encode(&view, saved_at_ms)).expect("what was written can be read");
-        assert_eq!(again, (view, saved_at_ms));
+    if let Ok((view, provenance)) = decode(&whole) {
+        let again = decode(&encode(&view, &provenance)).expect("what was written can be read");
+        assert_eq!(again, (view, provenance));
     }
 });

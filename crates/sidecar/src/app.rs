@@ -22,6 +22,7 @@ use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
 use portolan_runtime::metrics;
 use portolan_runtime::published::{Publisher, Reader, published};
+use tokio::sync::watch;
 use tonic::transport::Uri;
 use tracing::{error, info};
 
@@ -34,7 +35,7 @@ use crate::overlay::{Local, overlay};
 use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
-use crate::subscription::{Subscriber, Subscription};
+use crate::subscription::{Provenance, Subscriber, Subscription};
 use crate::{connection, inspect, snapshot};
 
 /// How long `inspect` waits for Docker.
@@ -68,13 +69,13 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (told_to, told) = published(View::default());
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
-    let subscriber = Subscriber::new(subscription, told_to, asked);
+    let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
     let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone());
     if told.peek().readiness != Readiness::Loading {
         // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
         tokio::time::timeout(FIRST_LIST_PATIENCE, local.wait_for(|state| state.is_complete)).await.ok();
     }
-    let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), &identity));
+    let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
 
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
     let links = started(metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics)));
@@ -105,9 +106,10 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     };
     admin::serve(jobs, listener, admin, metrics);
 
-    let roads = Roads { told: told.clone(), local, identity: identity.clone(), follows };
+    let roads =
+        Roads { told: told.clone(), provenance: provenance.clone(), local, identity: identity.clone(), follows };
     jobs.start("overlay", lay_over(roads, answers_to));
-    jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told));
+    jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told, provenance));
     jobs.start("connection", connection::run(registries, identity, registrar, subscriber));
     Ok(())
 }
@@ -154,6 +156,7 @@ fn registries(settings: &Settings) -> anyhow::Result<Vec<Uri>> {
 /// Both roads' values, where they meet.
 struct Roads {
     told: Reader<View>,
+    provenance: watch::Receiver<Provenance>,
     local: Reader<LocalState>,
     identity: Identity,
     follows: Follows,
@@ -164,7 +167,8 @@ async fn lay_over(mut roads: Roads, answers: Publisher<View>) {
     loop {
         let (view, state) = (roads.told.load(), roads.local.load());
         follow_own(&view, &state, &roads.follows);
-        answers.publish(Arc::new(laid_over(&view, &state, &roads.identity)));
+        let provenance = roads.provenance.borrow().clone();
+        answers.publish(Arc::new(laid_over(&view, &state, (&roads.identity, &provenance))));
         let is_open = tokio::select! {
             is_open = roads.told.changed() => is_open,
             is_open = roads.local.changed() => is_open,
@@ -175,11 +179,12 @@ async fn lay_over(mut roads: Roads, answers: Publisher<View>) {
     }
 }
 
-fn laid_over(view: &View, state: &LocalState, identity: &Identity) -> View {
+fn laid_over(view: &View, state: &LocalState, (identity, provenance): (&Identity, &Provenance)) -> View {
     if !state.is_complete {
         return view.clone();
     }
-    overlay(view, Local { node: &identity.node, az: identity.az.as_deref(), reports: &state.reports })
+    let (az, current_at_ms) = (identity.az.as_deref(), provenance.current_at_ms);
+    overlay(view, Local { node: &identity.node, az, reports: &state.reports, current_at_ms })
 }
 
 /// Follows the services of this node's own containers, so that their sets are known here when no registry is in reach.

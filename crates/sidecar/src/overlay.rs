@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use portolan_core::endpoint::{Endpoint, EndpointKey, State};
+use portolan_core::endpoint::{Endpoint, EndpointKey, Run, State};
 use portolan_core::evidence::{ContainerReport, PortReport};
 use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::naming;
@@ -22,7 +22,12 @@ pub(crate) struct Local<'a> {
     pub(crate) az: Option<&'a str>,
     /// Its containers, as Docker showed them.
     pub(crate) reports: &'a [ContainerReport],
+    /// When the registry's view was last current, Unix milliseconds: what it left out until then it meant to.
+    pub(crate) current_at_ms: u64,
 }
+
+/// How long before that a run must have begun to have been placed by then: Docker's event, the report, the view's way back.
+const PLACING_MS: u64 = 2_000;
 
 /// `view` as this node should answer it.
 pub(crate) fn overlay(view: &View, local: Local<'_>) -> View {
@@ -77,7 +82,8 @@ fn worse(own: State, told: State) -> State {
     }
 }
 
-/// Adds this node's endpoints that the registry has not told, under the names their containers offer.
+/// Adds this node's endpoints that the registry had no time to tell, under the names their containers offer. What it had the
+/// time to tell and did not, it refused: the name is another owner's, and adding it would lead clients to the wrong service.
 fn add_unreported(view: &mut View, local: Local<'_>, words: HashMap<EndpointKey, (&ContainerReport, &PortReport)>) {
     let mut added: BTreeMap<ServiceKey, Vec<Endpoint>> = BTreeMap::new();
     for (key, (container, port)) in words {
@@ -85,6 +91,10 @@ fn add_unreported(view: &mut View, local: Local<'_>, words: HashMap<EndpointKey,
         let Some(service) = naming::service_of(container, port, None).filter(|_| state != State::Gone) else {
             continue;
         };
+        let is_unfollowed = view.service(&service).is_some_and(|service| service.known_endpoints().is_none());
+        if was_placed(container.run, local.current_at_ms) && !is_unfollowed {
+            continue;
+        }
         added.entry(service).or_default().push(endpoint(key, state, (container, port), local.az));
     }
     for (key, endpoints) in added {
@@ -97,6 +107,10 @@ fn add_unreported(view: &mut View, local: Local<'_>, words: HashMap<EndpointKey,
         let endpoints = EndpointSet::Known(merged.into_values().collect());
         view.insert_service(Arc::new(Service { key, index, link, endpoints }));
     }
+}
+
+fn was_placed(run: Run, current_at_ms: u64) -> bool {
+    (run.0 / 1_000_000).saturating_add(PLACING_MS) < current_at_ms
 }
 
 fn key_of(node: &NodeKey, container: &ContainerReport, port: &PortReport) -> EndpointKey {

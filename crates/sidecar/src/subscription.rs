@@ -1,8 +1,9 @@
 //! What the registry told this node: the directory of everything, and the endpoint sets of what is followed.
 //!
 //! Pure: messages in, a view out. Invariants: a message that cannot be meant changes nothing but its own entry; while the
-//! registry is not sure of itself (its store was just loaded, or is empty) nothing is removed for its sake, so a registry
-//! that lost its memory empties no name. What never happens here: waiting, sending, reading a clock.
+//! registry is not sure of itself (its store was just loaded), or speaks from another store than the view is of, nothing
+//! is removed for its sake, so a registry that lost its memory empties no name. What never happens here: waiting, sending,
+//! reading a clock.
 
 mod stream;
 
@@ -19,14 +20,23 @@ pub(crate) use stream::Subscriber;
 /// How many services are followed at once; the one followed first goes when another comes.
 const FOLLOWED_MAX: usize = 10_000;
 
+/// Where a view comes from, and how old it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// The epoch of the store that it is of; empty before the first.
+    pub epoch: String,
+    /// When it was last current, Unix milliseconds; 0: never.
+    pub current_at_ms: u64,
+}
+
 /// The state of a subscription, over any number of connections.
 #[derive(Debug, Default)]
 pub struct Subscription {
     view: View,
+    provenance: Provenance,
     followed: BTreeSet<ServiceKey>,
     followed_order: VecDeque<ServiceKey>,
     sets: BTreeMap<ServiceKey, Arc<Service>>,
-    epoch: String,
     awaited: BTreeSet<ServiceKey>,
     complete: Option<Listing>,
 }
@@ -36,13 +46,26 @@ pub struct Subscription {
 struct Listing {
     services: BTreeSet<ServiceKey>,
     nodes: BTreeSet<NodeKey>,
-    is_confirmed: bool,
+    word: Word,
+    epoch: String,
+}
+
+/// What it means that a listing lacks something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Word {
+    /// Nothing: the registry is not sure itself.
+    #[default]
+    Unsure,
+    /// Nothing yet: the registry is sure, but of another store, which not every node may have reported to.
+    Stranger,
+    /// That it is gone.
+    Sure,
 }
 
 impl Subscription {
     /// A subscription that begins with what a snapshot kept: stale, but complete.
-    pub fn from_snapshot(view: View) -> Self {
-        let mut subscription = Subscription { view, ..Subscription::default() };
+    pub fn from_snapshot((view, provenance): (View, Provenance)) -> Self {
+        let mut subscription = Subscription { view, provenance, ..Subscription::default() };
         let known = |service: &&Arc<Service>| service.known_endpoints().is_some();
         let sets: Vec<_> = subscription.view.services.values().filter(known).cloned().collect();
         for service in sets {
@@ -60,9 +83,29 @@ impl Subscription {
         &self.view
     }
 
-    /// The registry's epoch, as last told.
-    pub fn epoch(&self) -> &str {
-        &self.epoch
+    /// Where the view comes from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// The registry was heard at `now_ms`.
+    pub fn heard(&mut self, now_ms: u64) {
+        if self.view.readiness == Readiness::Current {
+            self.provenance.current_at_ms = now_ms;
+        }
+    }
+
+    /// Whether a registry speaks that is sure, of another store than the view is of.
+    pub fn has_stranger(&self) -> bool {
+        self.complete.as_ref().is_some_and(|listing| listing.word == Word::Stranger)
+    }
+
+    /// Nodes had the time to report to the stranger: its word counts from now on. It has to send everything again.
+    pub fn believe_stranger(&mut self) {
+        if let Some(listing) = self.complete.take() {
+            self.provenance.epoch = listing.epoch;
+        }
+        self.connected();
     }
 
     /// Everything that is followed.
@@ -88,6 +131,7 @@ impl Subscription {
 
     fn unfollow(&mut self, key: &ServiceKey) {
         self.followed.remove(key);
+        self.awaited.remove(key);
         self.sets.remove(key);
         if let Some(service) = self.view.service(key) {
             let listed = Service { endpoints: EndpointSet::Unfollowed, ..Service::clone(service) };
@@ -112,10 +156,10 @@ impl Subscription {
 
     /// Takes the directory, or what changed in it.
     pub fn directory(&mut self, directory: wire::Directory) {
-        self.epoch = directory.epoch;
         self.view.index = directory.index;
         if directory.is_complete {
-            self.complete = Some(Listing { is_confirmed: directory.is_confirmed, ..Listing::default() });
+            let word = self.word_of(&directory);
+            self.complete = Some(Listing { word, epoch: directory.epoch, ..Listing::default() });
         }
         for listed in &directory.services {
             if let Ok(service) = exchange::directory_service_in(listed, directory.index) {
@@ -133,6 +177,16 @@ impl Subscription {
         }
         for name in directory.removed_nodes.iter().filter_map(|name| exchange::node_name_in(Some(name)).ok()) {
             self.view.remove_node(&name);
+        }
+    }
+
+    fn word_of(&self, directory: &wire::Directory) -> Word {
+        let has_something_to_lose = !self.view.services.is_empty() || !self.view.nodes.is_empty();
+        let is_other_store = !self.provenance.epoch.is_empty() && self.provenance.epoch != directory.epoch;
+        match directory.is_confirmed {
+            false => Word::Unsure,
+            true if is_other_store && has_something_to_lose => Word::Stranger,
+            true => Word::Sure,
         }
     }
 
@@ -179,15 +233,16 @@ impl Subscription {
     /// sure did not name is removed, and the view is current once every followed set is here.
     pub fn heartbeat(&mut self, index: u64) {
         self.view.index = self.view.index.max(index);
-        if let Some(listing) = self.complete.take_if(|listing| listing.is_confirmed) {
-            let (services, nodes) = (listing.services, listing.nodes);
+        if let Some(listing) = self.complete.take_if(|listing| listing.word == Word::Sure) {
+            let Listing { services, nodes, epoch, .. } = listing;
+            self.provenance.epoch = epoch;
             let unnamed: Vec<_> = self.view.services.keys().filter(|key| !services.contains(key)).cloned().collect();
             unnamed.iter().for_each(|key| self.view.remove_service(key));
             let unnamed: Vec<_> = self.view.nodes.keys().filter(|key| !nodes.contains(key)).cloned().collect();
             unnamed.iter().for_each(|key| self.view.remove_node(key));
             self.view.readiness = Readiness::Stale;
         }
-        if !self.epoch.is_empty() && self.complete.is_none() && self.awaited.is_empty() {
+        if !self.provenance.epoch.is_empty() && self.complete.is_none() && self.awaited.is_empty() {
             self.view.readiness = Readiness::Current;
         } else if self.complete.is_some() && self.view.readiness == Readiness::Loading {
             self.view.readiness = Readiness::Stale;
@@ -196,7 +251,7 @@ impl Subscription {
 
     /// Whether what the registry leaves out counts as gone.
     fn is_registry_sure(&self) -> bool {
-        self.complete.as_ref().is_none_or(|listing| listing.is_confirmed)
+        self.complete.as_ref().is_none_or(|listing| listing.word == Word::Sure)
     }
 }
 

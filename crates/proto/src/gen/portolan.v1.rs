@@ -1016,5 +1016,5 @@ pub struct Snapshot {
     #[prost(message, repeated, tag = "2")]
     pub sets: ::prost::alloc::vec::Vec<ServiceSet>,
     #[prost(uint64, tag = "3")]
-    pub saved_at_ms: u64,
+    pub current_at_ms: u64,
 }

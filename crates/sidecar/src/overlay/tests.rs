@@ -55,8 +55,13 @@ fn view(readiness: Readiness, containers: &[(&'static str, &str, State)]) -> Vie
 
 /// What service `es` has after the overlay: (node, container, state).
 fn laid(view: &View, reports: &[ContainerReport]) -> Vec<(String, String, State)> {
-    let out = overlay(view, Local { node: &node("here"), az: None, reports });
-    let service = out.services.values().next().expect("the service stays");
+    laid_since(view, reports, 0)
+}
+
+/// The same, with a view that was last current at `current_at_ms`.
+fn laid_since(view: &View, reports: &[ContainerReport], current_at_ms: u64) -> Vec<(String, String, State)> {
+    let out = overlay(view, Local { node: &node("here"), az: None, reports, current_at_ms });
+    let Some(service) = out.services.values().next() else { return Vec::new() };
     let set = service.known_endpoints().expect("its set is known");
     set.iter().map(|e| (e.key.node.node.to_string(), e.key.container_id.clone(), e.state)).collect()
 }
@@ -98,6 +103,17 @@ fn new_containers_are_added_only_while_no_registry_is_in_reach() {
 }
 
 #[test]
+fn what_the_registry_left_out_while_it_spoke_is_not_added_when_it_is_gone() {
+    // The name belongs to another owner, so the registry refused this one; only it knows.
+    let foreign = container("foreign", Phase::Running, Health::Passing);
+    let new = ContainerReport { run: Run(9_000_000_000), ..container("new", Phase::Running, Health::Passing) };
+    let told = view(Readiness::Stale, &[("there", "c", State::Usable)]);
+    let expected = [row("here", "new", State::Usable), row("there", "c", State::Usable)];
+    assert_eq!(laid_since(&told, &[foreign.clone(), new], 10_000), expected);
+    assert_eq!(laid_since(&View { readiness: Readiness::Stale, ..View::default() }, &[foreign], 10_000), []);
+}
+
+#[test]
 fn refused_containers_are_never_added() {
     let refused = ContainerReport { is_refused: true, ..container("bad", Phase::Running, Health::Passing) };
     assert_eq!(laid(&view(Readiness::Stale, &[]), &[refused]), []);
@@ -106,6 +122,6 @@ fn refused_containers_are_never_added() {
 #[test]
 fn an_untouched_view_shares_its_services() {
     let told = view(Readiness::Current, &[("there", "c", State::Usable)]);
-    let out = overlay(&told, Local { node: &node("here"), az: None, reports: &[] });
+    let out = overlay(&told, Local { node: &node("here"), az: None, reports: &[], current_at_ms: 0 });
     assert!(Arc::ptr_eq(out.services.values().next().unwrap(), told.services.values().next().unwrap()));
 }

@@ -20,25 +20,29 @@ fn view(service: &'static str) -> View {
     view
 }
 
-fn stale(mut view: View) -> View {
+fn provenance() -> Provenance {
+    Provenance { epoch: "e".into(), current_at_ms: 7 }
+}
+
+fn stale(mut view: View) -> (View, Provenance) {
     view.readiness = Readiness::Stale;
-    view
+    (view, provenance())
 }
 
 #[test]
 fn comes_back_as_it_was_but_stale() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(load(directory.path()), None);
-    save(directory.path(), &view("a")).unwrap();
-    save(directory.path(), &view("b")).unwrap();
+    save(directory.path(), &view("a"), &provenance()).unwrap();
+    save(directory.path(), &view("b"), &provenance()).unwrap();
     assert_eq!(load(directory.path()), Some(stale(view("b"))));
 }
 
 #[test]
 fn a_torn_or_flipped_file_falls_back_one_generation() {
     let directory = tempfile::tempdir().unwrap();
-    save(directory.path(), &view("a")).unwrap();
-    save(directory.path(), &view("b")).unwrap();
+    save(directory.path(), &view("a"), &provenance()).unwrap();
+    save(directory.path(), &view("b"), &provenance()).unwrap();
     let newest = directory.path().join(GENERATIONS[0]);
     let whole = fs::read(&newest).unwrap();
     for damaged in [whole[..whole.len() - 1].to_vec(), Vec::new(), {
@@ -54,7 +58,7 @@ fn a_torn_or_flipped_file_falls_back_one_generation() {
 proptest! {
     #[test]
     fn every_flipped_bit_is_found(at in 0usize..1000, bit in 0u8..8) {
-        let mut bytes = encode(&view("a"), 7);
+        let mut bytes = encode(&view("a"), &provenance());
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
         prop_assert!(decode(&bytes).is_err());

@@ -1,7 +1,7 @@
 //! Carries a subscription over one connection: requests up, messages down, and the view published after each.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portolan_core::name::ServiceKey;
 use portolan_core::view::View;
@@ -9,13 +9,13 @@ use portolan_proto::exchange;
 use portolan_proto::wire::registry_client::RegistryClient;
 use portolan_proto::wire::{self, subscribe_request, subscribe_response};
 use portolan_runtime::published::Publisher;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tracing::{debug, warn};
 
-use super::Subscription;
+use super::{Provenance, Subscription};
 use crate::connection::SILENCE_MAX;
 
 /// How many requests wait for the connection; each is small, and the sender waits when it is full.
@@ -24,6 +24,9 @@ const REQUESTS_QUEUED: usize = 64;
 const FOLLOWS_BATCH: usize = 256;
 /// How often this side says that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// How long nodes may take to report to a registry with another store, before what it lacks counts as gone: as long as a
+/// registry waits for the nodes that it knows.
+const STRANGER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a subscription ended. The connection is then made anew, to this registry or another.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +47,22 @@ pub(crate) enum SubscriptionError {
 pub(crate) struct Subscriber {
     state: Subscription,
     publisher: Publisher<View>,
+    provenance: watch::Sender<Provenance>,
     asked: mpsc::Receiver<ServiceKey>,
 }
 
 impl Subscriber {
-    /// A subscriber that begins with `state`, publishes to `publisher` and follows what is `asked`.
-    pub(crate) fn new(state: Subscription, publisher: Publisher<View>, asked: mpsc::Receiver<ServiceKey>) -> Self {
-        let subscriber = Subscriber { state, publisher, asked };
+    /// A subscriber that begins with `state`, publishes to `publisher` and follows what is `asked`; and where the view
+    /// comes from.
+    pub(crate) fn new(
+        state: Subscription,
+        publisher: Publisher<View>,
+        asked: mpsc::Receiver<ServiceKey>,
+    ) -> (Self, watch::Receiver<Provenance>) {
+        let (provenance, receiver) = watch::channel(state.provenance().clone());
+        let subscriber = Subscriber { state, publisher, provenance, asked };
         subscriber.publish();
-        subscriber
+        (subscriber, receiver)
     }
 
     /// Runs over one connection until it fails.
@@ -92,14 +102,15 @@ impl Subscriber {
         mut down: tonic::Streaming<wire::SubscribeResponse>,
     ) -> SubscriptionError {
         let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
-        let mut silent_at = tokio::time::Instant::now() + SILENCE_MAX;
+        let mut silent_at = Instant::now() + SILENCE_MAX;
+        let mut believe_at = None;
         let mut asked = Vec::new();
         loop {
             // Cancel-safe: `recv_many`, `tick` and tonic's `message` lose nothing when another branch wins.
             let kinds = tokio::select! {
                 message = down.message() => match message {
                     Ok(Some(message)) => {
-                        silent_at = tokio::time::Instant::now() + SILENCE_MAX;
+                        silent_at = Instant::now() + SILENCE_MAX;
                         self.take(message)
                     }
                     Ok(None) => return SubscriptionError::Ended,
@@ -107,8 +118,14 @@ impl Subscriber {
                 },
                 _ = self.asked.recv_many(&mut asked, FOLLOWS_BATCH) => self.follow(std::mem::take(&mut asked)),
                 _ = beat.tick() => vec![subscribe_request::Kind::Heartbeat(wire::Heartbeat { index: self.state.view().index })],
-                () = tokio::time::sleep_until(silent_at) => return SubscriptionError::Silent,
+                () = sleep_until(believe_at.unwrap_or(silent_at)), if believe_at.is_some() => {
+                    self.state.believe_stranger();
+                    vec![subscribe_request::Kind::Resend(wire::Resend {})]
+                }
+                () = sleep_until(silent_at) => return SubscriptionError::Silent,
             };
+            let in_a_while = || Instant::now() + STRANGER_PATIENCE;
+            believe_at = self.state.has_stranger().then(|| believe_at.unwrap_or_else(in_a_while));
             for kind in kinds {
                 // A registry that takes nothing for this long is as good as silent.
                 if !matches!(timeout(SILENCE_MAX, up.send(request(kind))).await, Ok(Ok(()))) {
@@ -120,6 +137,17 @@ impl Subscriber {
 
     /// Applies a message; returns what to answer.
     fn take(&mut self, message: wire::SubscribeResponse) -> Vec<subscribe_request::Kind> {
+        let answers = self.apply(message);
+        self.state.heard(unix_ms());
+        self.provenance.send_if_modified(|provenance| {
+            let is_news = provenance != self.state.provenance();
+            provenance.clone_from(self.state.provenance());
+            is_news
+        });
+        answers
+    }
+
+    fn apply(&mut self, message: wire::SubscribeResponse) -> Vec<subscribe_request::Kind> {
         let readiness = self.state.view().readiness;
         match message.kind {
             Some(subscribe_response::Kind::Directory(directory)) => self.state.directory(directory),
@@ -170,6 +198,11 @@ impl Subscriber {
     fn publish(&self) {
         self.publisher.publish(Arc::new(self.state.view().clone()));
     }
+}
+
+fn unix_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn request(kind: subscribe_request::Kind) -> wire::SubscribeRequest {

@@ -129,3 +129,52 @@ fn what_cannot_be_read_costs_only_itself() {
     subscription.set(&set("b", &[9]));
     assert_eq!(known(&subscription, "b"), None, "a set that was not followed is not taken");
 }
+
+#[test]
+fn a_registry_with_another_store_removes_nothing_before_nodes_could_report_to_it() {
+    let mut subscription = started();
+    subscription.lost();
+    subscription.connected();
+    subscription.directory(wire::Directory { epoch: "other".into(), ..directory(&["c"], true) });
+    subscription.set(&set("a", &[]));
+    subscription.heartbeat(7);
+    assert!(subscription.has_stranger());
+    assert_eq!(known(&subscription, "a"), Some(vec![1, 2]));
+    assert!(subscription.view().service(&key("b")).is_some() && subscription.view().service(&key("c")).is_some());
+    assert_eq!((subscription.view().readiness, subscription.provenance().epoch.as_str()), (Readiness::Stale, "e"));
+
+    subscription.believe_stranger();
+    subscription.directory(wire::Directory { epoch: "other".into(), ..directory(&["a", "c"], true) });
+    subscription.set(&set("a", &[2]));
+    subscription.heartbeat(8);
+    assert_eq!(known(&subscription, "a"), Some(vec![2]));
+    assert!(subscription.view().service(&key("b")).is_none());
+    let provenance = subscription.provenance();
+    assert_eq!((subscription.view().readiness, provenance.epoch.as_str()), (Readiness::Current, "other"));
+}
+
+#[test]
+fn knows_until_when_it_was_current_also_after_a_restart() {
+    let mut subscription = started();
+    subscription.heard(5);
+    subscription.lost();
+    subscription.heard(6);
+    assert_eq!(subscription.provenance().current_at_ms, 5);
+    let view = subscription.view().clone();
+    let mut restarted = Subscription::from_snapshot((view, subscription.provenance().clone()));
+    restarted.connected();
+    restarted.directory(wire::Directory { epoch: "other".into(), ..directory(&[], true) });
+    restarted.heartbeat(7);
+    assert_eq!(known(&restarted, "a"), Some(vec![1, 2]), "the store that a snapshot is of is known");
+}
+
+#[test]
+fn what_is_followed_no_longer_is_not_awaited() {
+    let mut subscription = started();
+    subscription.lost();
+    subscription.connected();
+    subscription.directory(directory(&["a", "b"], true));
+    subscription.unfollow(&key("a"));
+    subscription.heartbeat(7);
+    assert_eq!(subscription.view().readiness, Readiness::Current);
+}
