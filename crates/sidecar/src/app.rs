@@ -4,6 +4,7 @@
 //! is told and left out; what it can do without goes on.
 
 use std::net::{IpAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use portolan_core::name::Label;
 use portolan_core::naming;
 use portolan_core::view::{EndpointSet, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
-use portolan_dns::forward::{ForwardMetrics, Forwarder, resolv_conf};
+use portolan_dns::forward::{ForwardMetrics, Forwarder};
 use portolan_dns::listen::Listeners;
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Clients, NodeRole, Role, Server};
@@ -36,7 +37,7 @@ use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
 use crate::subscription::{Provenance, Subscriber, Subscription};
-use crate::{connection, inspect, snapshot};
+use crate::{connection, inspect, snapshot, upstreams};
 
 /// How long `inspect` waits for Docker.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -237,14 +238,18 @@ async fn bind_dns(settings: &Settings) -> Option<Listeners> {
     }
 }
 
-/// Asks the resolvers of the settings, else those of the host.
+/// Asks the resolvers of the settings, else those of the host, whatever they are at the time.
 fn forwarder(jobs: &Jobs, settings: &Settings, metrics: ForwardMetrics) -> Arc<Forwarder> {
     let own = IpAddr::V4(*settings.sidecar.dns.ip());
-    let upstreams = settings.upstreams.clone().unwrap_or_else(|| {
-        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        resolv_conf::parse(&text, &[own])
-    });
-    Forwarder::new(jobs.clone(), &upstreams, &[own], metrics)
+    if let Some(upstreams) = &settings.upstreams {
+        return Forwarder::new(jobs.clone(), upstreams, &[own], metrics);
+    }
+    let path = Path::new(upstreams::RESOLV_CONF);
+    let now = upstreams::read(path, own);
+    let forwarder = Forwarder::new(jobs.clone(), &now, &[own], metrics);
+    let told = forwarder.clone();
+    jobs.start("upstreams", async move { upstreams::follow(path, own, now, |now| told.set_upstreams(now)).await });
+    forwarder
 }
 
 fn authority(settings: &Settings) -> anyhow::Result<Authority> {
