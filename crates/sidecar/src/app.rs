@@ -37,7 +37,7 @@ use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
 use crate::subscription::{Provenance, Subscriber, Subscription};
-use crate::{connection, inspect, snapshot, upstreams};
+use crate::{connection, inspect, netlink, snapshot, upstreams};
 
 /// How long `inspect` waits for Docker.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -79,7 +79,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
 
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
-    let links = started(metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics)));
+    let links = metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics));
+    let links = started(jobs, &settings, links);
     let dns = bind_dns(&settings).await;
     let address = dns.as_ref().map(Listeners::address);
     if let Some(listeners) = dns {
@@ -99,6 +100,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
         registry_http: registry_http(&registries),
         identity: identity.clone(),
         view: answers,
+        provenance: provenance.clone(),
         local: local.clone(),
         progress,
         links,
@@ -209,8 +211,9 @@ fn link_settings(settings: &Settings, identity: &Identity) -> LinkSettings {
     }
 }
 
-/// Links where this node may have them; where not, that is told, and the rest goes on.
-fn started(links: Result<Links, LinkError>) -> Option<Links> {
+/// Links where this node may have them; where not, that is told, and the rest goes on: names are answered all the same, so
+/// their address has to stay without whoever keeps it beside the rules.
+fn started(jobs: &Jobs, settings: &Settings, links: Result<Links, LinkError>) -> Option<Links> {
     match links {
         Ok(links) => {
             logging::announce("relay", links.relay_address().into());
@@ -219,6 +222,8 @@ fn started(links: Result<Links, LinkError>) -> Option<Links> {
         Err(error) => {
             let error = anyhow::Error::from(error);
             error!("no links on this node: {error:#}; virtual addresses are answered and nothing serves them");
+            let routes = netlink::Routes { dns: *settings.sidecar.dns.ip(), range: None };
+            jobs.start("routes", netlink::keep_routes(routes));
             None
         }
     }
