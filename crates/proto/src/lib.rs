@@ -6,6 +6,8 @@
 //!
 //! What comes from the wire is input: a value that cannot be meant is refused with its field, and the rest goes on.
 
+use portolan_core::refusal::shown;
+
 pub mod exchange;
 pub mod node_report;
 
@@ -32,6 +34,9 @@ pub struct FieldError {
     pub reason: String,
 }
 
+/// A reason repeats what a peer wrote, which may be as long as a message.
+const REASON_CHARACTERS_MAX: usize = 200;
+
 pub(crate) fn wrong(field: &'static str, reason: impl std::fmt::Display) -> FieldError {
-    FieldError { field, reason: reason.to_string() }
+    FieldError { field, reason: shown(&reason.to_string(), REASON_CHARACTERS_MAX) }
 }

@@ -54,8 +54,9 @@ impl Jobs {
         let shutdown = self.inner.shutdown.clone();
         self.start_graceful(name, async move {
             tokio::select! {
-                () = job => {}
+                biased;
                 () = shutdown.cancelled() => {}
+                () = job => {}
             }
         });
     }
@@ -78,18 +79,20 @@ impl Jobs {
         self.spawn(supervised.instrument(error_span!("job", name)));
     }
 
-    /// Starts a piece of work. The caller bounds how many there are at once.
+    /// Starts a piece of work. The caller bounds how many there are at once. It is dropped at its next await when shutdown
+    /// is asked for, so what ends because the program ends (the other side of a stream) is not taken for news.
     pub fn start_work(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let inner = self.inner.clone();
         let shutdown = inner.shutdown.clone();
         self.spawn(async move {
             let caught = AssertUnwindSafe(work).catch_unwind();
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
                 result = caught => if let Err(panic) = result {
                     inner.panics.fetch_add(1, Ordering::Relaxed);
                     error!(work = name, "`{name}` panicked: {}", panic_text(panic.as_ref()));
                 },
-                () = shutdown.cancelled() => {}
             }
         });
     }
@@ -171,6 +174,25 @@ mod tests {
         jobs.start("ends", async {});
         let failure = jobs.finished().await.unwrap_err();
         assert_eq!((failure.job, failure.how.as_str()), ("ends", "ended"));
+    }
+
+    #[tokio::test]
+    async fn no_work_goes_on_once_shutdown_was_asked_for() {
+        // Often, because which of two things that are ready is taken may be left to chance.
+        for _ in 0..100 {
+            let jobs = Jobs::new();
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            let (told, mut heard) = tokio::sync::oneshot::channel::<()>();
+            jobs.start_work("waits", async move {
+                ended.await.ok();
+                told.send(()).ok();
+            });
+            tokio::task::yield_now().await;
+            jobs.shut_down();
+            end.send(()).ok();
+            assert_eq!(jobs.finished().await, Ok(()));
+            assert!(heard.try_recv().is_err(), "what ends with the program tells nothing of its own end");
+        }
     }
 
     #[tokio::test]

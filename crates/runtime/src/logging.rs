@@ -1,9 +1,9 @@
 //! Logging: lines on standard error, as text for people or JSON for machines. Colour only on a terminal.
 //!
-//! `PORTOLAN_LOG` counts before the setting `log.level`, because it is what a person tries first. Control characters in
-//! values are escaped by the formatter, so a label cannot forge a line.
+//! `PORTOLAN_LOG` counts before the setting `log.level`, because it is what a person tries first. Control characters are
+//! escaped, so no text from elsewhere can forge a line.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 
 use serde::Deserialize;
@@ -85,13 +85,54 @@ pub fn start(settings: &LogSettings) -> Result<(), LoggingError> {
     let directives = std::env::var(VARIABLE).ok().filter(|directives| !directives.is_empty());
     let directives = directives.unwrap_or_else(|| settings.level.0.clone());
     let filter = EnvFilter::builder().parse(directives).map_err(LoggingError::Variable)?;
-    let has_colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let has_colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || OneLine { inner: io::stderr(), has_colour });
     match settings.format {
         Format::Text => lines.with_ansi(has_colour).finish().try_init(),
         Format::Json => lines.json().flatten_event(true).finish().try_init(),
     }
     .map_err(LoggingError::Start)
+}
+
+/// Keeps each event on the one line that it is, and control characters out of it: the formatter hands it over whole, its
+/// end last, and escapes only some of what is in it.
+struct OneLine<W> {
+    inner: W,
+    /// Whether the formatter itself writes escape sequences.
+    has_colour: bool,
+}
+
+impl<W> OneLine<W> {
+    fn is_hostile(&self, byte: u8) -> bool {
+        byte.is_ascii_control() && byte != b'\t' && !(byte == b'\x1b' && self.has_colour)
+    }
+}
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (text, end) = event.split_at(event.len() - usize::from(event.ends_with(b"\n")));
+        if text.iter().any(|byte| self.is_hostile(*byte)) {
+            let mut line = Vec::with_capacity(2 * event.len());
+            for byte in text {
+                if self.is_hostile(*byte) {
+                    line.extend(byte.escape_ascii());
+                } else {
+                    line.push(*byte);
+                }
+            }
+            line.extend_from_slice(end);
+            self.inner.write_all(&line)?;
+        } else {
+            self.inner.write_all(event)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Says where something listens, in the one form that people and tests look for. Every listener says it, once bound.
@@ -107,7 +148,38 @@ pub fn say_failure(program: &str, error: &anyhow::Error) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_text_forges_a_line() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || OneLine { inner: writer.clone(), has_colour: false });
+        tracing::subscriber::with_default(subscriber.finish(), || {
+            let hostile = "x\r\n2026-01-01T00:00:00Z ERROR all is lost\u{1b}[31m";
+            tracing::warn!(field = %hostile, "a peer says {hostile}");
+            tracing::info!("the next line");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("x\\r\\n2026") && !text.contains('\r') && !text.contains('\u{1b}'), "{text}");
+    }
 
     #[test]
     fn levels_are_checked_when_they_are_read() {

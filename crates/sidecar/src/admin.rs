@@ -24,6 +24,7 @@ use crate::identity::Identity;
 use crate::links::{LinkStatus, Links, PortStatus};
 use crate::register::Progress;
 use crate::registration::{DockerStatus, LocalState};
+use crate::subscription::Provenance;
 
 /// A person waits longer than a resolver for the first answer of a service.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,6 +37,8 @@ pub(crate) struct Admin {
     pub(crate) identity: Identity,
     /// What this node answers from.
     pub(crate) view: Reader<portolan_core::view::View>,
+    /// Where that comes from.
+    pub(crate) provenance: watch::Receiver<Provenance>,
     /// What this node sees.
     pub(crate) local: Reader<LocalState>,
     /// How far its registration is.
@@ -59,6 +62,8 @@ struct Status {
     az: Option<String>,
     readiness: Readiness,
     index: u64,
+    /// When the view was last current, Unix milliseconds; 0: never.
+    current_at_ms: u64,
     is_registry_connected: bool,
     session: u64,
     sent: u64,
@@ -104,11 +109,8 @@ struct LinkPort {
 
 /// Serves `admin` on `listener`.
 pub(crate) fn serve(jobs: &Jobs, listener: http::Listener, admin: Admin, metrics: Arc<Metrics>) {
-    let view = admin.view.clone();
-    let readiness = move || match view.peek().readiness {
-        Readiness::Loading => Err("no registry was reached yet, and there is no snapshot".to_owned()),
-        Readiness::Stale | Readiness::Current => Ok(()),
-    };
+    let (view, dns) = (admin.view.clone(), admin.dns);
+    let readiness = move || would_answer(view.peek().readiness, dns);
     let router = Router::new()
         .route("/api/status", get(status))
         .route("/api/links", get(links))
@@ -116,6 +118,15 @@ pub(crate) fn serve(jobs: &Jobs, listener: http::Listener, admin: Admin, metrics
         .with_state(Arc::new(admin))
         .merge(http::health(metrics, readiness));
     listener.serve(jobs, router);
+}
+
+/// Whether containers that ask would be answered well; if not, why.
+fn would_answer(readiness: Readiness, dns: Option<SocketAddr>) -> Result<(), String> {
+    match (readiness, dns) {
+        (_, None) => Err("the address of `sidecar.dns` could not be bound: containers are not answered".to_owned()),
+        (Readiness::Loading, _) => Err("no registry was reached yet, and there is no snapshot".to_owned()),
+        (Readiness::Stale | Readiness::Current, Some(_)) => Ok(()),
+    }
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
@@ -129,6 +140,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         az: admin.identity.az.clone(),
         readiness: view.readiness,
         index: view.index,
+        current_at_ms: admin.provenance.borrow().current_at_ms,
         is_registry_connected: progress.is_connected,
         session: progress.session,
         sent: progress.sent,
@@ -196,5 +208,19 @@ impl Admin {
             authority: &self.authority,
         };
         resolve(name, &self.view.load(), &client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_ready_when_containers_are_answered() {
+        let dns = Some("169.254.53.53:53".parse().unwrap());
+        let reason = |readiness, dns| would_answer(readiness, dns).err().unwrap_or_default();
+        assert_eq!(reason(Readiness::Stale, dns), "");
+        assert!(reason(Readiness::Loading, dns).contains("no registry"));
+        assert!(reason(Readiness::Current, None).contains("sidecar.dns"));
     }
 }

@@ -4,6 +4,7 @@
 //! is told and left out; what it can do without goes on.
 
 use std::net::{IpAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use portolan_core::name::Label;
 use portolan_core::naming;
 use portolan_core::view::{EndpointSet, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
-use portolan_dns::forward::{ForwardMetrics, Forwarder, resolv_conf};
+use portolan_dns::forward::{ForwardMetrics, Forwarder};
 use portolan_dns::listen::Listeners;
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Clients, NodeRole, Role, Server};
@@ -36,7 +37,7 @@ use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
 use crate::subscription::{Provenance, Subscriber, Subscription};
-use crate::{connection, inspect, snapshot};
+use crate::{connection, inspect, netlink, snapshot, upstreams};
 
 /// How long `inspect` waits for Docker.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -78,7 +79,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
 
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
-    let links = started(metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics)));
+    let links = metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics));
+    let links = started(jobs, &settings, links);
     let dns = bind_dns(&settings).await;
     let address = dns.as_ref().map(Listeners::address);
     if let Some(listeners) = dns {
@@ -98,6 +100,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
         registry_http: registry_http(&registries),
         identity: identity.clone(),
         view: answers,
+        provenance: provenance.clone(),
         local: local.clone(),
         progress,
         links,
@@ -208,8 +211,9 @@ fn link_settings(settings: &Settings, identity: &Identity) -> LinkSettings {
     }
 }
 
-/// Links where this node may have them; where not, that is told, and the rest goes on.
-fn started(links: Result<Links, LinkError>) -> Option<Links> {
+/// Links where this node may have them; where not, that is told, and the rest goes on: names are answered all the same, so
+/// their address has to stay without whoever keeps it beside the rules.
+fn started(jobs: &Jobs, settings: &Settings, links: Result<Links, LinkError>) -> Option<Links> {
     match links {
         Ok(links) => {
             logging::announce("relay", links.relay_address().into());
@@ -218,6 +222,8 @@ fn started(links: Result<Links, LinkError>) -> Option<Links> {
         Err(error) => {
             let error = anyhow::Error::from(error);
             error!("no links on this node: {error:#}; virtual addresses are answered and nothing serves them");
+            let routes = netlink::Routes { dns: *settings.sidecar.dns.ip(), range: None };
+            jobs.start("routes", netlink::keep_routes(routes));
             None
         }
     }
@@ -237,14 +243,18 @@ async fn bind_dns(settings: &Settings) -> Option<Listeners> {
     }
 }
 
-/// Asks the resolvers of the settings, else those of the host.
+/// Asks the resolvers of the settings, else those of the host, whatever they are at the time.
 fn forwarder(jobs: &Jobs, settings: &Settings, metrics: ForwardMetrics) -> Arc<Forwarder> {
     let own = IpAddr::V4(*settings.sidecar.dns.ip());
-    let upstreams = settings.upstreams.clone().unwrap_or_else(|| {
-        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        resolv_conf::parse(&text, &[own])
-    });
-    Forwarder::new(jobs.clone(), &upstreams, &[own], metrics)
+    if let Some(upstreams) = &settings.upstreams {
+        return Forwarder::new(jobs.clone(), upstreams, &[own], metrics);
+    }
+    let path = Path::new(upstreams::RESOLV_CONF);
+    let now = upstreams::read(path, own);
+    let forwarder = Forwarder::new(jobs.clone(), &now, &[own], metrics);
+    let told = forwarder.clone();
+    jobs.start("upstreams", async move { upstreams::follow(path, own, now, |now| told.set_upstreams(now)).await });
+    forwarder
 }
 
 fn authority(settings: &Settings) -> anyhow::Result<Authority> {

@@ -15,7 +15,7 @@ use portolan_core::view::LinkMode;
 use portolan_core::virtual_address;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 use crate::catalog::Catalog;
@@ -55,15 +55,17 @@ pub fn start(jobs: &Jobs, steward: Steward) {
 
 async fn run(mut steward: Steward) {
     let mut seen = 0;
+    let mut expire_at = Instant::now() + EXPIRE_EVERY;
     loop {
         let waiting = steward.catalog.wait_for(|catalog| catalog.revision >= seen && !catalog.needs.is_empty());
-        let (catalog, transactions) = match timeout(EXPIRE_EVERY, waiting).await {
+        let (catalog, transactions) = match timeout_at(expire_at, waiting).await {
             Ok(Some(catalog)) => {
                 let planned = plan(&catalog, steward.link_range, steward.clock.now().unix_ms);
                 (catalog, planned)
             }
             Ok(None) => return,
             Err(_) => {
+                expire_at = Instant::now() + EXPIRE_EVERY;
                 let catalog = steward.catalog.load();
                 let expired = expire(&catalog, steward.clock.now().unix_ms);
                 (catalog, expired)

@@ -271,6 +271,34 @@ async fn adopts_virtual_addresses_only_when_its_store_is_empty() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn forgets_old_services_also_where_new_ones_come_all_the_time() {
+    let (jobs, clock, store) = (Jobs::new(), Clock::starting_at(NOW_MS), memory());
+    let intake = Arc::new(Intake::open(store.clone(), clock.now()).await.unwrap());
+    let settings = catalog::Settings { link_range: range(), confirmed: intake.confirmed() };
+    let catalog = catalog::start(&jobs, store.clone(), settings);
+    // Without those who look for silence, so that a month is over at once.
+    steward::start(&jobs, steward::Steward { store, catalog: catalog.clone(), link_range: range(), clock });
+    let mut registry = Registry { jobs, intake, catalog, clock };
+    let session = registry.open("i-1", "boot").await.unwrap();
+    registry.send(&session, 1, report("i-1", vec![container("a", "old")])).await.unwrap();
+    registry.catalog.wait_for(|c| c.service(&service("old")).is_some()).await.unwrap();
+    registry.send(&session, 2, report("i-1", vec![])).await.unwrap();
+    let is_empty = |c: &Catalog| {
+        let owner = c.explained.get(&service("old")).and_then(|explained| explained.owner.clone());
+        owner.is_some_and(|owner| owner.empty_since_ms.is_some())
+    };
+    registry.catalog.wait_for(is_empty).await.unwrap();
+    tokio::time::advance(Duration::from_millis(steward::KEPT_MS - 60_000)).await;
+    for (generation, name) in (3..).zip(["b", "c", "d", "e", "f"]) {
+        tokio::time::sleep(Duration::from_secs(1_800)).await;
+        registry.send(&session, generation, report("i-1", vec![container(name, name)])).await.unwrap();
+        registry.catalog.wait_for(|c| c.service(&service(name)).is_some()).await.unwrap();
+    }
+    assert!(registry.catalog.load().service(&service("old")).is_none());
+    registry.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn doubts_itself_when_half_of_the_streams_go_at_once() {
     let registry = Registry::start(memory()).await;
     let mut sessions = Vec::new();
