@@ -37,7 +37,8 @@ pub(crate) async fn run(
     for registry in registries.iter().cycle() {
         let began = Instant::now();
         let error = one_connection(registry, &identity, &mut registrar, &mut subscriber).await;
-        // Here and not in the subscriber's `run`, which is dropped where it stands when the other call fails first.
+        // Here and not in each one's `run`, which is dropped where it stands when the other call fails first.
+        registrar.lost();
         subscriber.lost();
         warn!(registry = %registry, "the connection to registry {registry} ended: {error:#}");
         if began.elapsed() > GOOD_AFTER {

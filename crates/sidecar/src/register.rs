@@ -89,12 +89,17 @@ impl Registrar {
             Ok(response) => self.converse(&up, response.into_inner()).await,
             Err(status) => RegisterError::Call(Box::new(status)),
         };
-        self.progress.send_modify(|progress| progress.is_connected = false);
+        self.lost();
         if let RegisterError::Refused(reason) = &failure {
             error!("the registry refuses this node: {reason}");
             tokio::time::sleep(REFUSED_WAIT).await;
         }
         failure
+    }
+
+    /// The connection ended: until the next welcome there is no session to report in.
+    pub(crate) fn lost(&self) {
+        self.progress.send_modify(|progress| progress.is_connected = false);
     }
 
     async fn converse(
