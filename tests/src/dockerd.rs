@@ -96,10 +96,13 @@ impl Engine {
         self.folder.join("dockerd.log")
     }
 
-    /// The docker command line against it, run in its node.
+    /// The docker command line against it, run in its node. An engine that never answers fails the command after two
+    /// minutes, so that a test ends by saying which one.
     pub fn command(&self) -> Command {
-        let mut command = self.node.command("docker");
+        let mut command = self.node.command("timeout");
         command
+            .args(["--kill-after=5", "120"])
+            .arg(parts::find("docker").unwrap_or_else(|| PathBuf::from("docker")))
             .args(["--host", &self.host()])
             .env("DOCKER_CONFIG", self.folder.join("config"))
             .env_remove("DOCKER_HOST");

@@ -73,7 +73,7 @@ fn a_link_never_leads_to_the_other_service() -> anyhow::Result<()> {
             .into_iter()
             .collect();
         let swapped = (0..SWAPS).try_for_each(|number| {
-            swap(&site, number, [&red, &blue])?;
+            swap(number, [&red, &blue])?;
             anyhow::ensure!(!clients.iter().any(|client| client.is_finished()), "a client ended at swap {number}");
             Ok(())
         });
@@ -91,11 +91,22 @@ fn a_link_never_leads_to_the_other_service() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A docker command to two containers at once.
+fn both(containers: [&Container; 2], command: &str) -> anyhow::Result<()> {
+    std::thread::scope(|scope| {
+        let [one, other] = containers.map(|container| scope.spawn(|| container.docker(&[command])));
+        for done in [one, other] {
+            done.join().map_err(|_| anyhow::anyhow!("docker {command} panicked"))??;
+        }
+        Ok(())
+    })
+}
+
 /// The host ports change hands as fast as Docker can do it; then both links must work again.
-fn swap(site: &Site, number: usize, [red, blue]: [&Service; 2]) -> anyhow::Result<()> {
+fn swap(number: usize, [red, blue]: [&Service; 2]) -> anyhow::Result<()> {
     let (old, new) = (number % 2, (number + 1) % 2);
-    site.lab.engine.docker(&["kill", &red.containers[old].id, &blue.containers[new].id])?;
-    site.lab.engine.docker(&["start", &blue.containers[old].id, &red.containers[new].id])?;
+    both([&red.containers[old], &blue.containers[new]], "kill")?;
+    both([&blue.containers[old], &red.containers[new]], "start")?;
     for service in [red, blue] {
         let before = service.answered.load(Ordering::SeqCst);
         eventually(PATIENCE, || match service.answered.load(Ordering::SeqCst) {

@@ -52,7 +52,8 @@ impl Label {
             return Err(NameError::TooLong(raw.len()));
         }
         if let Some(c) = raw.chars().find(|c| is_hostile(*c)) {
-            return Err(NameError::Hostile(c.escape_unicode().to_string()));
+            let shown = if c.is_ascii_graphic() { format!("`{c}`") } else { c.escape_unicode().to_string() };
+            return Err(NameError::Hostile(shown));
         }
         let lowered: String =
             raw.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();

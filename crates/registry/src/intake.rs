@@ -159,7 +159,7 @@ impl Intake {
         store.commit(reserve).await.map_err(IntakeError::Reserve)?;
         let adopts = !snapshot.entries.iter().any(|entry| matches!(entry.key, Key::Link(_)));
         let sessions = Sessions::new(&snapshot, reserved, now.instant);
-        let confirmed = watch::Sender::new(sessions.awaited() == 0);
+        let confirmed = watch::Sender::new(sessions.is_sure());
         Ok(Intake { store, sessions: Mutex::new(sessions), adopts, confirmed })
     }
 
@@ -196,6 +196,9 @@ impl Intake {
             Ok(number) => number,
             Err(reason) => return refuse(reason),
         };
+        if !hello.bindings.is_empty() {
+            self.lock().remembered();
+        }
         if self.adopts {
             self.adopt(hello.bindings, now.unix_ms).await.map_err(OpenError::Store)?;
         }
@@ -294,7 +297,7 @@ impl Intake {
     }
 
     fn confirm(&self) {
-        let is_confirmed = self.lock().awaited() == 0;
+        let is_confirmed = self.lock().is_sure();
         self.confirmed
             .send_if_modified(|confirmed| !std::mem::replace(confirmed, is_confirmed || *confirmed) && *confirmed);
     }

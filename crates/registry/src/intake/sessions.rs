@@ -34,6 +34,7 @@ pub(super) struct Sessions {
     /// Nodes that spoke when the registry stopped and have not reported since its start.
     awaited: HashSet<NodeKey>,
     awaited_until: Instant,
+    memory: Memory,
     /// When was last looked who is silent.
     swept: Instant,
     given: u64,
@@ -41,6 +42,23 @@ pub(super) struct Sessions {
     losses: VecDeque<Instant>,
     /// How many streams there were when doubt began.
     doubt: Option<usize>,
+}
+
+/// What the store knew of the world at the start. Without this a registry that lost its disk would tell every node,
+/// surely, that there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    /// It knew nodes, or links; or there was time enough to hear of them.
+    Kept,
+    /// It was empty, and no node has spoken yet.
+    Empty,
+    /// It was empty, and a node remembers more: others may, too, so all get their time.
+    Lost,
+}
+
+/// Whether the entry is something that was learnt from nodes.
+fn is_memory(entry: &Entry) -> bool {
+    matches!(entry.key, Key::Node(_) | Key::Presence(_) | Key::Link(_))
 }
 
 #[derive(Debug)]
@@ -88,6 +106,7 @@ impl Sessions {
             mirror: HashMap::new(),
             awaited: HashSet::new(),
             awaited_until: now + CONNECT_GRACE,
+            memory: if snapshot.entries.iter().any(is_memory) { Memory::Kept } else { Memory::Empty },
             swept: now,
             given,
             refused: VecDeque::new(),
@@ -108,9 +127,16 @@ impl Sessions {
         sessions
     }
 
-    /// How many nodes spoke before the start and have not yet reported.
-    pub(super) fn awaited(&self) -> usize {
-        self.awaited.len()
+    /// Whether those that could speak against what this registry holds have spoken, or have had the time to.
+    pub(super) fn is_sure(&self) -> bool {
+        self.memory == Memory::Kept && self.awaited.is_empty()
+    }
+
+    /// A node brought virtual addresses. If the store was empty, it was not always.
+    pub(super) fn remembered(&mut self) {
+        if self.memory == Memory::Empty {
+            self.memory = Memory::Lost;
+        }
     }
 
     /// A session for this boot of the node, or why not.
@@ -174,6 +200,10 @@ impl Sessions {
     /// A report was taken; `written` when that needed a commit.
     pub(super) fn took(&mut self, session: &Session, generation: u64, written: Option<Written>) {
         self.awaited.remove(&session.node);
+        if self.memory == Memory::Empty {
+            // A node that remembers nothing: both are new.
+            self.memory = Memory::Kept;
+        }
         if let Some(live) = self.live.get_mut(&session.node).filter(|live| live.number == session.number) {
             live.generation = live.generation.max(generation);
         }
@@ -213,6 +243,7 @@ impl Sessions {
         }
         if now >= self.awaited_until {
             self.awaited.clear();
+            self.memory = Memory::Kept;
         }
         let speaks = |mirror: &Mirror| mirror.presence.as_ref().is_some_and(|(_, p)| p.silence.is_none());
         let gone = self.mirror.iter().filter(|(node, mirror)| speaks(mirror) && !self.live.contains_key(*node));
