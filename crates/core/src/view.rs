@@ -1,7 +1,6 @@
 //! A view: the immutable value that every surface reads. The registry builds one of all services; a sidecar holds one
 //! whose services are all listed (the directory) and whose endpoint sets are known where they are followed.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -133,6 +132,7 @@ impl View {
 
     /// Puts `service` in, replacing what stood there, and keeps the reverse names and clusters in step.
     pub fn insert_service(&mut self, service: Arc<Service>) {
+        self.forget_reverse(&service.key);
         self.clusters.insert(service.key.cluster.clone());
         if let Some(link) = &service.link {
             self.reverse.insert(link.address.into(), ReverseName::Service(service.key.clone()));
@@ -142,9 +142,16 @@ impl View {
 
     /// Takes a service out.
     pub fn remove_service(&mut self, key: &ServiceKey) {
-        let removed = self.services.remove(key);
-        if let Some(link) = removed.as_ref().and_then(|s| s.link.as_ref()) {
-            self.reverse.remove(&IpAddr::V4(link.address));
+        self.forget_reverse(key);
+        self.services.remove(key);
+    }
+
+    /// Takes the reverse name of a service's address out, unless the address is another's by now.
+    fn forget_reverse(&mut self, key: &ServiceKey) {
+        let Some(link) = self.services.get(key).and_then(|service| service.link.as_ref()) else { return };
+        let address = IpAddr::V4(link.address);
+        if self.reverse.get(&address) == Some(&ReverseName::Service(key.clone())) {
+            self.reverse.remove(&address);
         }
     }
 
@@ -183,13 +190,27 @@ impl Service {
     }
 }
 
-/// The primary port of a set: the only one, the one named `primary`, or the lowest container port; TCP before UDP.
-pub fn primary_port(endpoints: &[Endpoint]) -> Option<(u16, Protocol)> {
-    let mut ports: BTreeMap<(Protocol, u16), bool> = BTreeMap::new();
-    for endpoint in endpoints.iter().filter(|e| e.is_service_port) {
-        let is_named = endpoint.port_name.as_ref().is_some_and(|name| name.as_str() == "primary");
-        *ports.entry((endpoint.key.protocol, endpoint.key.container_port)).or_default() |= is_named;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reverse_names_follow_addresses_that_change_hands() {
+        let service = |name: &'static str, last: u8| {
+            let key = ServiceKey { cluster: Label::fixed("prod"), service: Label::fixed(name) };
+            let link = Link { address: [198, 18, 0, last].into(), mode: LinkMode::Vip, ports: Vec::new() };
+            Arc::new(Service { key, index: 1, link: Some(link), endpoints: EndpointSet::Unfollowed })
+        };
+        let mut view = View::default();
+        for (name, last) in [("a", 1), ("b", 2), ("b", 1), ("a", 3)] {
+            view.insert_service(service(name, last));
+        }
+        let name = |view: &View, last: u8| match view.reverse.get(&IpAddr::from([198, 18, 0, last])) {
+            Some(ReverseName::Service(key)) => key.service.to_string(),
+            Some(ReverseName::Node(_)) | None => String::new(),
+        };
+        assert_eq!([1, 2, 3].map(|last| name(&view, last)), ["b", "", "a"]);
+        view.remove_service(&service("a", 3).key);
+        assert_eq!([1, 2, 3].map(|last| name(&view, last)), ["b", "", ""]);
     }
-    let named = ports.iter().find(|(_, is_named)| **is_named);
-    named.or_else(|| ports.iter().next()).map(|((protocol, port), _)| (*port, *protocol))
 }

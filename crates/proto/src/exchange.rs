@@ -270,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn a_set_of_ten_thousand_nodes_fits_one_message() {
+        let mut large = service(State::Usable);
+        let mut one = large.known_endpoints().unwrap()[0].clone();
+        one.key.container_id = "c".repeat(64);
+        one.task_id = Some("t".repeat(32));
+        one.tags = vec!["a tag of usual length".into(); 4];
+        one.meta = vec![("a.key.of.usual.length".into(), "with a value that says something".into()); 4];
+        large.endpoints = EndpointSet::Known(vec![one; 10_000].into());
+        let length = service_set_out(&large).encoded_len();
+        assert!((crate::MESSAGE_BYTES_MAX..crate::TOLD_BYTES_MAX).contains(&length), "{length}");
+    }
+
+    #[test]
     fn a_digest_tells_sets_apart_whatever_their_index() {
         let (a, mut b) = (service(State::Usable), service(State::Usable));
         b.index = 10;

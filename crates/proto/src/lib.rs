@@ -21,8 +21,12 @@ pub mod wire {
 /// What this build can do, told in every hello, so that older and newer peers find what they share.
 pub const FEATURES: &[&str] = &[];
 
-/// The longest message that either side takes, in bytes: a node of a few thousand containers with long labels.
+/// The longest message that a registry takes, in bytes: a node of a few thousand containers with long labels.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// The longest message that a registry sends and a sidecar takes, in bytes: the set of a service that runs on each of 10,000
+/// nodes is longer than any report, and sets are sent whole.
+pub const TOLD_BYTES_MAX: usize = 64 << 20;
 
 /// A field of a message that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

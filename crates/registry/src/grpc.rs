@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_proto::wire::registry_server::{Registry, RegistryServer};
-use portolan_proto::{MESSAGE_BYTES_MAX, wire};
+use portolan_proto::{MESSAGE_BYTES_MAX, TOLD_BYTES_MAX, wire};
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
 use tokio::net::TcpListener;
@@ -52,7 +52,7 @@ impl Surface {
         let jobs = self.jobs.clone();
         let service = RegistryServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+            .max_encoding_message_size(TOLD_BYTES_MAX);
         jobs.start("grpc", async move {
             let mut server = tonic::transport::Server::builder().tcp_nodelay(true).tcp_keepalive(Some(SILENCE_MAX));
             if let Err(error) = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use portolan_proto::wire::registry_client::RegistryClient;
-use portolan_proto::{FEATURES, MESSAGE_BYTES_MAX, wire};
+use portolan_proto::{FEATURES, MESSAGE_BYTES_MAX, TOLD_BYTES_MAX, wire};
 use rand::RngExt;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -68,7 +68,7 @@ async fn one_connection(
     };
     info!(registry = %registry, "connected to registry {registry}");
     let client = RegistryClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(TOLD_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let peer = peer(identity);
     tokio::select! {

@@ -149,10 +149,6 @@ impl Builder {
         if before.is_some_and(|before| **before == service) {
             return;
         }
-        if before.is_some_and(|before| before.link != service.link) {
-            // Takes the reverse name of the former address along.
-            view.remove_service(&service.key.clone());
-        }
         view.insert_service(Arc::new(Service { index: moment.index, ..service }));
         view.index = moment.index;
     }

@@ -55,7 +55,7 @@ impl Table {
     /// The table of `view`, and every address and port at which it may differ from this one.
     pub(super) fn next(&self, view: &View, settings: &LinkSettings) -> (Table, Vec<LinkAddress>) {
         let mut table = self.clone();
-        let mut touched = Vec::new();
+        let (mut touched, mut changed, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
         let mut count = 0;
         for service in view.services.values() {
             let Some(address) = linked_address(service, settings) else { continue };
@@ -64,23 +64,36 @@ impl Table {
             if before.is_some_and(|before| Arc::ptr_eq(&before.service, service)) {
                 continue;
             }
-            let before = before.cloned();
-            let linked = Arc::new(LinkedService::new((service, address), before.as_deref(), settings));
-            before.iter().for_each(|before| table.withdraw(before, &mut touched));
-            table.announce(linked, &mut touched);
+            changed.push(Arc::new(LinkedService::new((service, address), before.map(Arc::as_ref), settings)));
+            withdrawn.extend(before.cloned());
         }
-        if table.services.len() != count {
+        if table.services.len() + changed.len() != count + withdrawn.len() {
             let is_gone = |(key, _): &(&ServiceKey, &Arc<LinkedService>)| {
                 view.service(key).is_none_or(|service| linked_address(service, settings).is_none())
             };
-            let gone: Vec<Arc<LinkedService>> =
-                table.services.iter().filter(is_gone).map(|(_, linked)| linked.clone()).collect();
-            for linked in gone {
-                table.services.remove(&linked.service.key);
-                table.withdraw(&linked, &mut touched);
-            }
+            withdrawn.extend(table.services.iter().filter(is_gone).map(|(_, linked)| linked.clone()));
         }
+        // All addresses are free before the first is taken: they may have changed hands.
+        for linked in &withdrawn {
+            table.services.remove(&linked.service.key);
+            table.withdraw(linked, &mut touched);
+        }
+        changed.into_iter().for_each(|linked| table.announce(linked, &mut touched));
+        table.pass_on(&withdrawn, &mut touched);
         (table, touched)
+    }
+
+    /// Gives addresses that were given up to those that were told to have them, too.
+    fn pass_on(&mut self, withdrawn: &[Arc<LinkedService>], touched: &mut Vec<LinkAddress>) {
+        let is_free = |linked: &&Arc<LinkedService>| {
+            self.services.get(&linked.service.key).is_none_or(|now| now.address != linked.address)
+        };
+        let free: HashSet<Ipv4Addr> = withdrawn.iter().filter(is_free).map(|linked| linked.address).collect();
+        if free.is_empty() {
+            return;
+        }
+        let heirs: Vec<_> = self.services.values().filter(|linked| free.contains(&linked.address)).cloned().collect();
+        heirs.into_iter().for_each(|heir| self.announce(heir, touched));
     }
 
     fn announce(&mut self, linked: Arc<LinkedService>, touched: &mut Vec<LinkAddress>) {

@@ -105,8 +105,20 @@ fn one_address_is_never_two_services() {
     let (table, _) = table.next(&view(&[a.clone(), b.clone()]), &settings());
     let at = (Ipv4Addr::new(198, 18, 0, 1), 80);
     assert_eq!(table.link(at).unwrap().key, a.key);
-    let (table, _) = table.next(&view(&[b]), &settings());
-    assert!(table.link(at).is_none_or(|link| link.key != a.key));
+    let (table, touched) = table.next(&view(std::slice::from_ref(&b)), &settings());
+    assert_eq!(table.link(at).unwrap().key, b.key, "the other has it once it is free");
+    assert!(touched.contains(&at));
+}
+
+#[test]
+fn addresses_that_change_hands_in_one_step_lead_to_their_new_services() {
+    let of = |name, last| service(name, [198, 18, 0, last], known(&[(9000, State::Usable)]));
+    let (before, _) = Table::default().next(&view(&[of("a", 1), of("b", 2), of("z", 3)]), &settings());
+    let (after, _) = before.next(&view(&[of("a", 2), of("b", 1), of("new", 3)]), &settings());
+    for (last, name) in [(1, "b"), (2, "a"), (3, "new")] {
+        let link = after.link((Ipv4Addr::new(198, 18, 0, last), 80));
+        assert_eq!(link.map(|link| link.key.service.as_str()), Some(name));
+    }
 }
 
 #[test]
