@@ -109,6 +109,12 @@ impl World {
         self.now_ms += crate::intake::steward::KEPT_MS;
     }
 
+    /// Lets as much time pass as a name waits for an empty owner, then the steward look again.
+    pub(crate) async fn pass_the_time_that_names_are_held(&mut self) {
+        self.now_ms += crate::intake::steward::NAME_HELD_MS;
+        self.commit(Transaction::at(self.now_ms)).await;
+    }
+
     /// Keeps a report, and that its node speaks.
     pub(crate) async fn report(&mut self, report: &NodeReport) {
         let presence = Presence { boot_id: report.boot_id.clone(), since_ms: self.now_ms, silence: None };

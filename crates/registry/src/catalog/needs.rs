@@ -35,7 +35,8 @@ pub(crate) struct Need {
 /// What is wrong with the owner record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnerNeed {
-    /// There is none, or the one there is has nothing left: this one takes over. `since_ms` is the steward's to say.
+    /// There is none, or the one there is has nothing left: this one takes over, once the steward finds that it waited
+    /// long enough. `since_ms` is the steward's to say.
     Take(Owner),
     /// It should say that the service is empty.
     Emptied,
@@ -88,8 +89,8 @@ fn owner_need(weighed: &[Weighed<'_>], records: &Records) -> Option<OwnerNeed> {
     match (is_used, earliest(weighed), stored.value.empty_since_ms) {
         (true, _, Some(_)) => Some(OwnerNeed::Filled),
         (true, _, None) | (false, None, Some(_)) => None,
-        (false, Some(next), _) => Some(OwnerNeed::Take(next)),
-        (false, None, None) => Some(OwnerNeed::Emptied),
+        (false, Some(next), Some(_)) => Some(OwnerNeed::Take(next)),
+        (false, _, None) => Some(OwnerNeed::Emptied),
     }
 }
 

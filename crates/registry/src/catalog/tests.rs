@@ -139,9 +139,15 @@ async fn keeps_a_name_with_its_owner_and_shows_who_was_refused() {
     // A task of the same family that says its name by label is no stranger.
     world.report(&report("i-3", vec![labelled(container("c", "web"), "web")])).await;
     assert_eq!(world.states("web").unwrap(), ["usable", "usable"]);
-    // When nothing of the owner is left, the next one has it.
+    // An owner that is empty for a moment, as while its one task is replaced, keeps its name.
     world.report(&report("i-3", vec![])).await;
     world.report(&report("i-1", vec![])).await;
+    assert_eq!(world.states("web").unwrap(), Vec::<&str>::new());
+    world.report(&report("i-1", vec![container("d", "web")])).await;
+    assert_eq!(world.states("web").unwrap(), ["usable"]);
+    // When nothing of the owner is left for ten minutes, the next one has it.
+    world.report(&report("i-1", vec![])).await;
+    world.pass_the_time_that_names_are_held().await;
     let endpoints = world.catalog().service(&service("web")).unwrap().known_endpoints().cloned().unwrap();
     assert_eq!(endpoints.iter().map(|e| e.key.node.clone()).collect::<Vec<_>>(), [node("i-2")]);
 }

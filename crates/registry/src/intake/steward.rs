@@ -31,7 +31,10 @@ pub const SERVICES_MAX: usize = 100_000;
 /// How many transactions are under way at once.
 const AT_ONCE: usize = 256;
 /// How often services that are long empty are looked for.
-const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// How long a name waits for an owner that has nothing left: a task is replaced, or crashes and is started again by ECS,
+/// within minutes, and must not find its name gone.
+pub const NAME_HELD_MS: u64 = 600_000;
 /// How long to wait after the store failed.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 
@@ -67,8 +70,11 @@ async fn run(mut steward: Steward) {
             Err(_) => {
                 expire_at = Instant::now() + EXPIRE_EVERY;
                 let catalog = steward.catalog.load();
-                let expired = expire(&catalog, steward.clock.now().unix_ms);
-                (catalog, expired)
+                let now_ms = steward.clock.now().unix_ms;
+                // Names that waited for their owners become due without any change of the catalog.
+                let mut due = plan(&catalog, steward.link_range, now_ms);
+                due.extend(expire(&catalog, now_ms));
+                (catalog, due)
             }
         };
         // Whatever happens, the next look is at a newer catalog, or after a wait: never the same need at once again.
@@ -105,6 +111,9 @@ pub(crate) fn plan(catalog: &Catalog, range: Ipv4Net, now_ms: u64) -> Vec<Transa
     let mut room = SERVICES_MAX.saturating_sub(catalog.view.services.len());
     let mut transactions = Vec::new();
     for (service, need) in &catalog.needs {
+        if is_held(need, now_ms) {
+            continue;
+        }
         if need.records.owner.is_none() && need.owner.is_some() {
             if room == 0 {
                 warn!(service = %service, "service `{service}` is not taken: {SERVICES_MAX} are known already");
@@ -115,6 +124,13 @@ pub(crate) fn plan(catalog: &Catalog, range: Ipv4Net, now_ms: u64) -> Vec<Transa
         transactions.push(transaction(service, need, &mut addresses));
     }
     transactions
+}
+
+/// Whether somebody waits for a name whose owner may come back.
+fn is_held(need: &Need, now_ms: u64) -> bool {
+    let takes = matches!(need.owner, Some(OwnerNeed::Take(_)));
+    let empty_since_ms = need.records.owner.as_ref().and_then(|owner| owner.value.empty_since_ms);
+    takes && empty_since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) < NAME_HELD_MS)
 }
 
 fn transaction(service: &ServiceKey, need: &Need, addresses: &mut Addresses<'_>) -> Transaction {
