@@ -28,6 +28,8 @@ use portolan_tests::wire::Wire;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+/// How long Docker's stamp of an event may take to be read.
+const STAMP_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two questions: the client must not take the processor from what it measures.
 const ASK_EVERY: Duration = Duration::from_micros(200);
 
@@ -50,8 +52,11 @@ fn main() -> Result<()> {
         figures.deaths.push(death(&comes_and_goes, &answers)?);
         comes_and_goes.docker(&["start"])?;
         let changed_ns = wait_for(&answers, 2)?;
-        let started_ns = stamps.newest("start")?;
-        figures.starts.push(changed_ns.saturating_sub(started_ns));
+        // Docker drops events to slow readers; a change without its stamp is no figure.
+        match stamps.newest("start") {
+            Ok(started_ns) => figures.starts.push(changed_ns.saturating_sub(started_ns)),
+            Err(error) => println!("one start has no figure: {error:#}"),
+        }
     }
     figures.print();
     for (name, program) in [("registry", &site.registry), ("sidecar", &site.sidecar), ("following sidecar", &follower)]
@@ -162,7 +167,7 @@ impl Stamps {
 
     /// Takes the newest stamp of `action`.
     fn newest(&self, action: &str) -> Result<u64> {
-        eventually(PATIENCE, || {
+        eventually(STAMP_PATIENCE, || {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(action).ok_or("no such event")
         })
     }
