@@ -15,7 +15,8 @@ use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::error;
 
@@ -53,10 +54,12 @@ impl Surface {
         let service = RegistryServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(TOLD_BYTES_MAX);
+        // Set here, for the server's own settings do not reach sockets that it did not open itself. Without no-delay a view
+        // that follows an acknowledgement waits 40 ms for the sidecar's delayed ACK.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(SILENCE_MAX));
         jobs.start("grpc", async move {
-            let mut server = tonic::transport::Server::builder().tcp_nodelay(true).tcp_keepalive(Some(SILENCE_MAX));
-            if let Err(error) = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await
-            {
+            let mut server = tonic::transport::Server::builder();
+            if let Err(error) = server.add_service(service).serve_with_incoming(incoming).await {
                 error!("serve gRPC: {error}");
             }
         });
