@@ -77,6 +77,11 @@ pub enum Outcome {
 /// Answers `question` from `view`.
 pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome {
     let refused = || Outcome::Reply(finish(Reply::bare(ResponseCode::Refused), view));
+    // No transfers, and no other class: there is nothing of that kind here (RFC 8906 wants a word, not silence).
+    let is_transfer = matches!(question.record_type, RecordType::AXFR | RecordType::IXFR);
+    if question.class != DNSClass::IN || is_transfer {
+        return refused();
+    }
     let labels: Vec<&[u8]> = question.name.iter().collect();
     let meaning = lookup(&labels, &client.authority.zone);
     let is_bare = matches!(meaning, Meaning::Bare(_));
@@ -98,11 +103,6 @@ pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome 
                 Outcome::Reply(finish(reply, view))
             }
         };
-    }
-    // No transfers, and no other class: there is nothing of that kind here (RFC 8906 wants a word, not silence).
-    let is_transfer = matches!(question.record_type, RecordType::AXFR | RecordType::IXFR);
-    if question.class != DNSClass::IN || is_transfer {
-        return refused();
     }
     if view.readiness == Readiness::Loading && !matches!(meaning, Meaning::Address(_)) {
         let reply = Reply::bare(ResponseCode::ServFail).because(extended::NOT_READY);
