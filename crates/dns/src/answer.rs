@@ -93,7 +93,8 @@ pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome 
         Meaning::Outside | Meaning::Bare(_) => true,
         Meaning::Reverse(address) => !view.reverse.contains_key(address),
         Meaning::Service(key, _) => is_bare && view.readiness != Readiness::Loading && view.service(key).is_none(),
-        _ => false,
+        Meaning::Apex | Meaning::Cluster(_) | Meaning::NodeBranch(_) | Meaning::Node(_) => false,
+        Meaning::AddressBranch | Meaning::Address(_) | Meaning::Unknown => false,
     };
     if is_outside {
         return match client.perspective {
