@@ -14,8 +14,10 @@ use portolan_tests::site::{CLUSTER, Site};
 use portolan_tests::wait::{PATIENCE, eventually, now};
 
 const REPLACEMENTS: usize = 200;
-/// Each asks every 10 ms over a new connection: 200 requests a second together.
-const CLIENTS: usize = 2;
+/// Each waits 10 ms between a whole exchange and the next, each over a new connection: about 300 requests a second together.
+const CLIENTS: usize = 4;
+/// What the deployments are to be unnoticed under, in requests a second.
+const RATE_MIN: f64 = 200.0;
 /// How many may be on their way out at once, so that a slow engine is not asked for more and more.
 const LEAVING_MAX: usize = 4;
 
@@ -70,8 +72,8 @@ fn two_hundred_replacements_are_not_noticed() -> anyhow::Result<()> {
     }
     let rate = requests as f64 / took.as_secs_f64();
     say(&format!("{REPLACEMENTS} replacements in {took:.1?}, {requests} requests, {rate:.0} a second, none failed"));
-    // Half of what was asked for: a loaded machine is slow, but a client that stood still would prove nothing.
-    assert!(rate > 100.0, "only {rate:.0} requests a second");
+    // Not a measure of speed: with fewer requests, that none failed would say less.
+    assert!(rate >= RATE_MIN, "only {rate:.0} requests a second");
     Ok(())
 }
 
