@@ -9,6 +9,7 @@
 //! This crate never opens a socket, reads a clock, draws a random number or starts a task: time and randomness are
 //! arguments. It knows no other crate of ours, no wire format and no DNS message.
 
+pub mod ecs;
 pub mod endpoint;
 pub mod evidence;
 pub mod hash;

@@ -19,8 +19,10 @@ pub struct Witnesses {
     pub ecs: Ecs,
     /// Other nodes, which can try to connect.
     pub neighbours: Neighbours,
-    /// The ten minutes that a silence may last.
+    /// Whether it is due that weak evidence removes it.
     pub deadline: Deadline,
+    /// Whoever operates the cluster.
+    pub operator: Operator,
 }
 
 /// The sidecar as a witness.
@@ -43,12 +45,8 @@ pub enum Sidecar {
 pub enum Word {
     /// The run ended, or is no longer in the node's report.
     Died,
-    /// An operator took it out for good.
-    Evicted,
     /// Its stop signal was sent; whether its last check passed.
     Stopping(LastCheck),
-    /// An operator drains it; whether its last check passed.
-    Drained(LastCheck),
     /// Frozen.
     Paused,
     /// Its check fails after it had passed.
@@ -81,6 +79,7 @@ pub fn state_of(container: &ContainerReport, port: &PortReport) -> State {
         ecs: Ecs::NotUsed,
         neighbours: Neighbours::NotKnown,
         deadline: Deadline::Running,
+        operator: Operator::Nothing,
     };
     decide(&witnesses).state
 }
@@ -117,6 +116,8 @@ pub enum Ecs {
     NotUsed,
     /// ECS has no such task, or has not answered.
     NotKnown,
+    /// It had the task, and two complete listings lack it.
+    Missing,
     /// Not yet running: PROVISIONING, PENDING, ACTIVATING.
     Pending,
     /// RUNNING and desired RUNNING, not UNHEALTHY.
@@ -141,7 +142,7 @@ pub enum Neighbours {
     Refused,
 }
 
-/// Whether the ten minutes of a silence were committed as passed.
+/// Whether it was committed that weak evidence may act: that a silence lasted ten minutes, or that a task stays missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Deadline {
@@ -149,6 +150,18 @@ pub enum Deadline {
     Running,
     /// Passed.
     Passed,
+}
+
+/// An operator's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operator {
+    /// None.
+    Nothing,
+    /// Out of answers while open links finish.
+    Drained,
+    /// Out for good.
+    Evicted,
 }
 
 /// A state, and the row of the table that gave it.
@@ -164,9 +177,13 @@ pub struct Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// Died, removed, or evicted.
+    /// Evicted by an operator.
+    Evicted,
+    /// Drained by an operator.
+    Drained,
+    /// Died or removed.
     Ended,
-    /// Stop signal sent, or drained by an operator.
+    /// Stop signal sent.
     Stopping,
     /// Paused or failing.
     Failing,
@@ -194,6 +211,8 @@ pub enum Rule {
     EcsRunning,
     /// No sidecar, and ECS says RUNNING but UNHEALTHY.
     EcsUnhealthy,
+    /// No sidecar, and ECS had its task but lists it no longer.
+    EcsMissing,
     /// No sidecar, and ECS says anything else.
     EcsOther,
     /// Declared.
@@ -202,7 +221,9 @@ pub enum Rule {
 
 impl Rule {
     /// Every row, in the order of the table.
-    pub const ALL: [Rule; 17] = [
+    pub const ALL: [Rule; 20] = [
+        Rule::Evicted,
+        Rule::Drained,
         Rule::Ended,
         Rule::Stopping,
         Rule::Failing,
@@ -218,6 +239,7 @@ impl Rule {
         Rule::SilentUnknown,
         Rule::EcsRunning,
         Rule::EcsUnhealthy,
+        Rule::EcsMissing,
         Rule::EcsOther,
         Rule::External,
     ];
@@ -225,8 +247,10 @@ impl Rule {
     /// The row in a sentence, as `explain` shows it.
     pub fn text(self) -> &'static str {
         match self {
+            Rule::Evicted => "an operator evicted it: gone",
+            Rule::Drained => "an operator drains it: draining",
             Rule::Ended => "its container ended or was removed: gone",
-            Rule::Stopping => "its stop signal was sent, or an operator drains it: draining",
+            Rule::Stopping => "its stop signal was sent: draining",
             Rule::Failing => "it is paused or fails its check: unusable",
             Rule::NotYetPassed => "its check has not passed yet: starting",
             Rule::EcsLeaving => "it passes, but ECS stops its task or drains its instance: draining",
@@ -242,6 +266,9 @@ impl Rule {
             }
             Rule::EcsRunning => "its node has no sidecar and ECS says RUNNING: usable",
             Rule::EcsUnhealthy => "its node has no sidecar and ECS says UNHEALTHY: unusable",
+            Rule::EcsMissing => {
+                "its node has no sidecar and ECS lists its task no longer: unverified until as many may go, then gone"
+            }
             Rule::EcsOther => "its node has no sidecar and ECS does not say RUNNING: in no answer",
             Rule::External => "it is external: usable, or as its check says",
         }
@@ -256,46 +283,62 @@ impl fmt::Display for Rule {
 
 /// The state of an endpoint of which the witnesses say this.
 pub fn decide(witnesses: &Witnesses) -> Decision {
+    let witnessed = by_witnesses(witnesses);
+    if witnessed.state == State::Gone {
+        return witnessed;
+    }
+    match witnesses.operator {
+        Operator::Nothing => witnessed,
+        Operator::Drained => {
+            let passed =
+                matches!(witnessed.state, State::Usable | State::Unverified(_) | State::Draining { passed: true });
+            decision(State::Draining { passed }, Rule::Drained)
+        }
+        Operator::Evicted => decision(State::Gone, Rule::Evicted),
+    }
+}
+
+fn by_witnesses(witnesses: &Witnesses) -> Decision {
     match witnesses.sidecar {
         Sidecar::Speaks(Word::Passing) => match witnesses.ecs {
             Ecs::Leaving | Ecs::Stopped => decision(State::Draining { passed: true }, Rule::EcsLeaving),
-            Ecs::NotUsed | Ecs::NotKnown | Ecs::Pending | Ecs::Running | Ecs::RunningUnhealthy => {
+            Ecs::NotUsed | Ecs::NotKnown | Ecs::Missing | Ecs::Pending | Ecs::Running | Ecs::RunningUnhealthy => {
                 decision(State::Usable, Rule::Passing)
             }
         },
         Sidecar::Speaks(word) => said(word),
         Sidecar::Silent(Word::Passing) => silent_was_usable(witnesses),
-        Sidecar::Silent(word) => match witnesses.ecs {
-            Ecs::Stopped => decision(State::Gone, Rule::SilentUnusableStopped),
-            Ecs::NotUsed | Ecs::NotKnown | Ecs::Pending | Ecs::Running | Ecs::RunningUnhealthy | Ecs::Leaving => {
-                decision(said(word).state, Rule::SilentAsLastSaid)
-            }
-        },
-        Sidecar::None => match witnesses.ecs {
-            Ecs::Running => decision(State::Usable, Rule::EcsRunning),
-            Ecs::RunningUnhealthy => decision(State::Unusable, Rule::EcsUnhealthy),
-            Ecs::NotUsed | Ecs::NotKnown | Ecs::Pending | Ecs::Leaving | Ecs::Stopped => {
-                decision(State::Gone, Rule::EcsOther)
-            }
-        },
-        Sidecar::External(declared) => decision(
-            match declared {
+        Sidecar::Silent(_) if witnesses.ecs == Ecs::Stopped => decision(State::Gone, Rule::SilentUnusableStopped),
+        Sidecar::Silent(word) => decision(said(word).state, Rule::SilentAsLastSaid),
+        Sidecar::None => without_sidecar(witnesses),
+        Sidecar::External(declared) => {
+            let state = match declared {
                 Declared::Unchecked | Declared::Passing => State::Usable,
                 Declared::Starting => State::Starting,
                 Declared::Failing => State::Unusable,
-            },
-            Rule::External,
-        ),
+            };
+            decision(state, Rule::External)
+        }
+    }
+}
+
+fn without_sidecar(witnesses: &Witnesses) -> Decision {
+    match (witnesses.ecs, witnesses.deadline) {
+        (Ecs::Running, _) => decision(State::Usable, Rule::EcsRunning),
+        (Ecs::RunningUnhealthy, _) => decision(State::Unusable, Rule::EcsUnhealthy),
+        (Ecs::Missing, Deadline::Running) => decision(State::Unverified(Standing::Last), Rule::EcsMissing),
+        (Ecs::Missing, Deadline::Passed) => decision(State::Gone, Rule::EcsMissing),
+        (Ecs::NotUsed | Ecs::NotKnown | Ecs::Pending | Ecs::Leaving | Ecs::Stopped, _) => {
+            decision(State::Gone, Rule::EcsOther)
+        }
     }
 }
 
 /// The rows in which a speaking sidecar's word stands alone.
 fn said(word: Word) -> Decision {
     match word {
-        Word::Died | Word::Evicted => decision(State::Gone, Rule::Ended),
-        Word::Stopping(last) | Word::Drained(last) => {
-            decision(State::Draining { passed: last == LastCheck::Passed }, Rule::Stopping)
-        }
+        Word::Died => decision(State::Gone, Rule::Ended),
+        Word::Stopping(last) => decision(State::Draining { passed: last == LastCheck::Passed }, Rule::Stopping),
         Word::Paused | Word::Failing => decision(State::Unusable, Rule::Failing),
         Word::Starting => decision(State::Starting, Rule::NotYetPassed),
         Word::Passing => decision(State::Usable, Rule::Passing),

@@ -23,6 +23,7 @@ use crate::store::{CommitError, Expectation, Key, Store, StoreError, Transaction
 
 mod report;
 mod sessions;
+pub mod statement;
 pub mod steward;
 
 use report::Incoming;

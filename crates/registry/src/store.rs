@@ -1,6 +1,7 @@
 //! The store: what is kept of the evidence, in one order, so that every replica decides the same.
 //!
-//! - [`key`]: what may be kept, and under which name; [`record`]: our own small values.
+//! - [`key`]: what may be kept, and under which name; [`record`]: our own small values; [`evidence`]: those of the other
+//!   witnesses and of operators.
 //! - [`log`]: the newest commits, for watchers; one that falls behind is told to load again.
 //! - [`embedded`]: a file, for one registry.
 //!
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub mod embedded;
+pub mod evidence;
 pub mod key;
 pub mod log;
 pub mod record;
@@ -21,7 +23,7 @@ pub(crate) mod contract;
 pub(crate) mod memory;
 
 pub use embedded::EmbeddedStore;
-pub use key::Key;
+pub use key::{Key, Target};
 pub use log::{Watch, Watched};
 
 /// How many writes one transaction may carry.

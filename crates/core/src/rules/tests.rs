@@ -2,48 +2,55 @@ use proptest::prelude::*;
 
 use super::*;
 
-const WORDS: [Word; 10] = [
+const WORDS: [Word; 7] = [
     Word::Died,
-    Word::Evicted,
     Word::Stopping(LastCheck::Passed),
     Word::Stopping(LastCheck::NotPassed),
-    Word::Drained(LastCheck::Passed),
-    Word::Drained(LastCheck::NotPassed),
     Word::Paused,
     Word::Failing,
     Word::Starting,
     Word::Passing,
 ];
-const ECS: [Ecs; 7] =
-    [Ecs::NotUsed, Ecs::NotKnown, Ecs::Pending, Ecs::Running, Ecs::RunningUnhealthy, Ecs::Leaving, Ecs::Stopped];
+const ECS: [Ecs; 8] = [
+    Ecs::NotUsed,
+    Ecs::NotKnown,
+    Ecs::Missing,
+    Ecs::Pending,
+    Ecs::Running,
+    Ecs::RunningUnhealthy,
+    Ecs::Leaving,
+    Ecs::Stopped,
+];
 const NEIGHBOURS: [Neighbours; 3] = [Neighbours::NotKnown, Neighbours::Connect, Neighbours::Refused];
 
-/// The table as DESIGN has it: sidecar | ECS | neighbours | deadline | endpoint | rule. `any` and lists with commas.
+/// The table as DESIGN has it, where no operator ordered anything: sidecar | ECS | neighbours | deadline | endpoint | rule. `any` and lists with commas.
 const TABLE: &str = "
-died, evicted                 | any                                    | any               | any     | gone                 | Ended
-stopping+, drained+           | any                                    | any               | any     | draining+            | Stopping
-stopping-, drained-           | any                                    | any               | any     | draining-            | Stopping
+died                          | any                                    | any               | any     | gone                 | Ended
+stopping+                     | any                                    | any               | any     | draining+            | Stopping
+stopping-                     | any                                    | any               | any     | draining-            | Stopping
 paused, failing               | any                                    | any               | any     | unusable             | Failing
 starting                      | any                                    | any               | any     | starting             | NotYetPassed
 passing                       | leaving, stopped                       | any               | any     | draining+            | EcsLeaving
-passing                       | none, unknown, pending, run, unhealthy | any               | any     | usable               | Passing
-silent died, silent evicted   | stopped                                | any               | any     | gone                 | SilentUnusableStopped
-silent stopping+, silent paused, silent starting, silent failing, silent drained- | stopped | any | any | gone            | SilentUnusableStopped
-silent died, silent evicted   | none, unknown, pending, run, unhealthy, leaving | any      | any     | gone                 | SilentAsLastSaid
-silent stopping+              | none, unknown, pending, run, unhealthy, leaving | any      | any     | draining+            | SilentAsLastSaid
-silent drained-               | none, unknown, pending, run, unhealthy, leaving | any      | any     | draining-            | SilentAsLastSaid
-silent paused, silent failing | none, unknown, pending, run, unhealthy, leaving | any      | any     | unusable             | SilentAsLastSaid
-silent starting               | none, unknown, pending, run, unhealthy, leaving | any      | any     | starting             | SilentAsLastSaid
+passing                       | none, unknown, missing, pending, run, unhealthy | any               | any     | usable               | Passing
+silent died                   | stopped                                | any               | any     | gone                 | SilentUnusableStopped
+silent stopping+, silent stopping-, silent paused, silent starting, silent failing | stopped | any | any | gone            | SilentUnusableStopped
+silent died                   | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | gone                 | SilentAsLastSaid
+silent stopping+              | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | draining+            | SilentAsLastSaid
+silent stopping-              | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | draining-            | SilentAsLastSaid
+silent paused, silent failing | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | unusable             | SilentAsLastSaid
+silent starting               | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | starting             | SilentAsLastSaid
 silent passing                | stopped                                | any               | any     | gone                 | SilentStopped
-silent passing                | none, unknown, pending, run, unhealthy, leaving | refused  | any     | gone                 | SilentRefused
+silent passing                | none, unknown, missing, pending, run, unhealthy, leaving | refused  | any     | gone                 | SilentRefused
 silent passing                | run, unhealthy                         | connect           | any     | unverified           | SilentRunning
 silent passing                | run, unhealthy                         | unknown           | any     | unverified, last     | SilentRunning
-silent passing                | none, unknown, pending, leaving        | connect           | running | unverified           | SilentVouched
-silent passing                | none, unknown, pending, leaving        | connect           | passed  | unverified, last     | SilentVouched
-silent passing                | none, unknown, pending, leaving        | unknown           | running | unverified, last     | SilentUnknown
-silent passing                | none, unknown, pending, leaving        | unknown           | passed  | gone                 | SilentUnknown
+silent passing                | none, unknown, missing, pending, leaving        | connect           | running | unverified           | SilentVouched
+silent passing                | none, unknown, missing, pending, leaving        | connect           | passed  | unverified, last     | SilentVouched
+silent passing                | none, unknown, missing, pending, leaving        | unknown           | running | unverified, last     | SilentUnknown
+silent passing                | none, unknown, missing, pending, leaving        | unknown           | passed  | gone                 | SilentUnknown
 no sidecar                    | run                                    | any               | any     | usable               | EcsRunning
 no sidecar                    | unhealthy                              | any               | any     | unusable             | EcsUnhealthy
+no sidecar                    | missing                                | any               | running | unverified, last     | EcsMissing
+no sidecar                    | missing                                | any               | passed  | gone                 | EcsMissing
 no sidecar                    | none, unknown, pending, leaving, stopped | any             | any     | gone                 | EcsOther
 external, external passing    | any                                    | any               | any     | usable               | External
 external failing              | any                                    | any               | any     | unusable             | External
@@ -63,7 +70,8 @@ fn decides_every_row_as_the_contract_says() {
             seen.insert(decided.rule);
         }
     }
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), Rule::ALL);
+    let orders = [Rule::Evicted, Rule::Drained];
+    assert_eq!(orders.into_iter().chain(seen).collect::<Vec<_>>(), Rule::ALL);
 }
 
 fn combinations([sidecars, ecs, neighbours, deadlines]: [&str; 4]) -> Vec<Witnesses> {
@@ -72,7 +80,7 @@ fn combinations([sidecars, ecs, neighbours, deadlines]: [&str; 4]) -> Vec<Witnes
     };
     let mut made = Vec::new();
     for sidecar in split(sidecars) {
-        for ecs in list(ecs, &["none", "unknown", "pending", "run", "unhealthy", "leaving", "stopped"]) {
+        for ecs in list(ecs, &["none", "unknown", "missing", "pending", "run", "unhealthy", "leaving", "stopped"]) {
             for neighbours in list(neighbours, &["unknown", "connect", "refused"]) {
                 for deadline in list(deadlines, &["running", "passed"]) {
                     made.push(Witnesses {
@@ -80,6 +88,7 @@ fn combinations([sidecars, ecs, neighbours, deadlines]: [&str; 4]) -> Vec<Witnes
                         ecs: ecs_of(&ecs),
                         neighbours: neighbours_of(&neighbours),
                         deadline: if deadline == "passed" { Deadline::Passed } else { Deadline::Running },
+                        operator: Operator::Nothing,
                     });
                 }
             }
@@ -109,11 +118,8 @@ fn sidecar_of(text: &str) -> Sidecar {
 fn word_of(text: &str) -> Word {
     match text {
         "died" => Word::Died,
-        "evicted" => Word::Evicted,
         "stopping+" => Word::Stopping(LastCheck::Passed),
         "stopping-" => Word::Stopping(LastCheck::NotPassed),
-        "drained+" => Word::Drained(LastCheck::Passed),
-        "drained-" => Word::Drained(LastCheck::NotPassed),
         "paused" => Word::Paused,
         "failing" => Word::Failing,
         "starting" => Word::Starting,
@@ -126,6 +132,7 @@ fn ecs_of(text: &str) -> Ecs {
     match text {
         "none" => Ecs::NotUsed,
         "unknown" => Ecs::NotKnown,
+        "missing" => Ecs::Missing,
         "pending" => Ecs::Pending,
         "run" => Ecs::Running,
         "unhealthy" => Ecs::RunningUnhealthy,
@@ -171,11 +178,9 @@ fn witnesses() -> impl Strategy<Value = Witnesses> {
     let ecs = prop::sample::select(&ECS[..]);
     let neighbours = prop::sample::select(&NEIGHBOURS[..]);
     let deadline = prop::sample::select(vec![Deadline::Running, Deadline::Passed]);
-    (sidecar, ecs, neighbours, deadline).prop_map(|(sidecar, ecs, neighbours, deadline)| Witnesses {
-        sidecar,
-        ecs,
-        neighbours,
-        deadline,
+    let operator = prop::sample::select(vec![Operator::Nothing, Operator::Drained, Operator::Evicted]);
+    (sidecar, ecs, neighbours, deadline, operator).prop_map(|(sidecar, ecs, neighbours, deadline, operator)| {
+        Witnesses { sidecar, ecs, neighbours, deadline, operator }
     })
 }
 
@@ -185,15 +190,36 @@ proptest! {
     fn silence_alone_removes_nothing_before_its_deadline(mut w in witnesses()) {
         w.sidecar = Sidecar::Silent(Word::Passing);
         w.deadline = Deadline::Running;
+        w.operator = Operator::Nothing;
         let is_strong = w.ecs == Ecs::Stopped || w.neighbours == Neighbours::Refused;
         prop_assert_eq!(decide(&w).state == State::Gone, is_strong);
+    }
+
+    /// An order takes away and never gives: what is gone stays gone, and nothing ordered out is answered first.
+    #[test]
+    fn an_order_only_takes_away(mut w in witnesses()) {
+        let ordered = decide(&w);
+        let order = std::mem::replace(&mut w.operator, Operator::Nothing);
+        let witnessed = decide(&w);
+        match order {
+            Operator::Nothing => prop_assert_eq!(ordered, witnessed),
+            Operator::Evicted => prop_assert_eq!(ordered.state, State::Gone),
+            Operator::Drained if witnessed.state == State::Gone => prop_assert_eq!(ordered, witnessed),
+            Operator::Drained => {
+                let passed = !matches!(
+                    witnessed.state,
+                    State::Unusable | State::Starting | State::Draining { passed: false }
+                );
+                prop_assert_eq!(ordered.state, State::Draining { passed });
+            }
+        }
     }
 
     /// Total, and what a speaking sidecar says of an end is final whatever others say.
     #[test]
     fn a_death_is_final_and_only_a_passing_word_is_usable(w in witnesses()) {
         let decided = decide(&w);
-        if matches!(w.sidecar, Sidecar::Speaks(Word::Died | Word::Evicted)) {
+        if matches!(w.sidecar, Sidecar::Speaks(Word::Died)) {
             prop_assert_eq!(decided.state, State::Gone);
         }
         if let Sidecar::Speaks(word) | Sidecar::Silent(word) = w.sidecar {

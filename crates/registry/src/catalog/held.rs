@@ -94,6 +94,18 @@ impl Held {
                 }
                 Touched::default()
             }
+            // Not joined yet.
+            Key::Cluster(_)
+            | Key::Ecs(_)
+            | Key::Service(_)
+            | Key::Family(..)
+            | Key::Name(..)
+            | Key::Alone(_)
+            | Key::Absence(_)
+            | Key::Probe(_)
+            | Key::External(_)
+            | Key::Resolved(_)
+            | Key::Order(_) => Touched::default(),
             Key::Session | Key::Other(_) => Touched::default(),
         }
     }

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portolan_core::endpoint::{Endpoint, EndpointKey, Protocol, State};
-use portolan_core::evidence::{ContainerReport, Health, Phase, PortReport};
+use portolan_core::evidence::{ContainerReport, Phase, PortReport};
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
-use portolan_core::rules::{self, Deadline, Ecs, LastCheck, Neighbours, Sidecar, Witnesses, Word};
+use portolan_core::rules::{self, Deadline, Ecs, Neighbours, Operator, Sidecar, Witnesses, Word};
 use portolan_core::view::{Link, LinkPort};
 
 use super::naming::Claim;
@@ -111,9 +111,15 @@ fn weigh<'a>(inputs: &Inputs<'a>) -> Vec<Weighed<'a>> {
 fn candidate(node: &NodeClaims<'_>, claim: &Claim, port: &PortReport, deadline: Deadline) -> Candidate {
     let container = &claim.container;
     let is_speaking = node.presence.is_some_and(|presence| presence.silence.is_none());
-    let word = word(&container.phase, port.health);
+    let word = Word::of(container, port);
     let sidecar = if is_speaking { Sidecar::Speaks(word) } else { Sidecar::Silent(word) };
-    let witnesses = Witnesses { sidecar, ecs: Ecs::NotUsed, neighbours: Neighbours::NotKnown, deadline };
+    let witnesses = Witnesses {
+        sidecar,
+        ecs: Ecs::NotUsed,
+        neighbours: Neighbours::NotKnown,
+        deadline,
+        operator: Operator::Nothing,
+    };
     let ending = match &container.phase {
         Phase::Died(e) => Some(Ending { exit_code: e.exit_code, is_out_of_memory: e.is_out_of_memory, at_ms: e.at_ms }),
         Phase::Running | Phase::Paused | Phase::Stopping => None,
@@ -137,18 +143,6 @@ fn candidate(node: &NodeClaims<'_>, claim: &Claim, port: &PortReport, deadline: 
         ending,
         refusals: container.refusals.iter().chain(&claim.refusal).cloned().collect(),
         is_refused: container.is_refused || claim.refusal.is_some(),
-    }
-}
-
-fn word(phase: &Phase, health: Health) -> Word {
-    let last_check = if health == Health::Passing { LastCheck::Passed } else { LastCheck::NotPassed };
-    match (phase, health) {
-        (Phase::Died(_), _) => Word::Died,
-        (Phase::Stopping, _) => Word::Stopping(last_check),
-        (Phase::Paused, _) => Word::Paused,
-        (Phase::Running, Health::Starting) => Word::Starting,
-        (Phase::Running, Health::Passing) => Word::Passing,
-        (Phase::Running, Health::Failing) => Word::Failing,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What each witness says of a candidate, in words.
 
-use portolan_core::rules::{Declared, Ecs, LastCheck, Neighbours, Rule, Sidecar, Word};
+use portolan_core::rules::{Declared, Ecs, LastCheck, Neighbours, Operator, Rule, Sidecar, Word};
 
 use super::super::{api, convert};
 use crate::catalog::Candidate;
@@ -47,7 +47,13 @@ fn witnesses(candidate: &Candidate, now_ms: u64) -> Vec<api::Testimony> {
         since: None,
         age_seconds: None,
     };
-    vec![sidecar, other("ecs", ecs(said.ecs)), other("neighbours", neighbours(said.neighbours))]
+    let mut told = vec![sidecar, other("ecs", ecs(said.ecs)), other("neighbours", neighbours(said.neighbours))];
+    match said.operator {
+        Operator::Nothing => {}
+        Operator::Drained => told.push(other("operator", "drains it")),
+        Operator::Evicted => told.push(other("operator", "evicted it")),
+    }
+    told
 }
 
 fn sidecar(sidecar: Sidecar) -> String {
@@ -65,11 +71,8 @@ fn sidecar(sidecar: Sidecar) -> String {
 fn word(word: Word) -> &'static str {
     match word {
         Word::Died => "died or removed",
-        Word::Evicted => "evicted by an operator",
         Word::Stopping(LastCheck::Passed) => "stop signal sent; last check passed",
         Word::Stopping(LastCheck::NotPassed) => "stop signal sent; last check not passed",
-        Word::Drained(LastCheck::Passed) => "drained by an operator; last check passed",
-        Word::Drained(LastCheck::NotPassed) => "drained by an operator; last check not passed",
         Word::Paused => "paused",
         Word::Failing => "failing",
         Word::Starting => "check not yet passed",
@@ -81,6 +84,7 @@ fn ecs(ecs: Ecs) -> &'static str {
     match ecs {
         Ecs::NotUsed => "not used",
         Ecs::NotKnown => "not known",
+        Ecs::Missing => "listed no longer",
         Ecs::Pending => "not yet running",
         Ecs::Running => "running",
         Ecs::RunningUnhealthy => "running, unhealthy",

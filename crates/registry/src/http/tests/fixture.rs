@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portolan_core::endpoint::{Endpoint, EndpointKey, Protocol, Run, State};
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
-use portolan_core::rules::{Deadline, Ecs, LastCheck, Neighbours, Rule, Sidecar, Witnesses, Word, decide};
+use portolan_core::rules::{Deadline, Ecs, LastCheck, Neighbours, Operator, Rule, Sidecar, Witnesses, Word, decide};
 use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Node, Readiness, Service};
 
 use crate::catalog::{Candidate, Catalog, Ending, Event, Explained, NameSource, NodeStatus, Silence};
@@ -54,6 +54,7 @@ fn witnesses(word: Word) -> Witnesses {
         ecs: Ecs::NotUsed,
         neighbours: Neighbours::NotKnown,
         deadline: Deadline::Running,
+        operator: Operator::Nothing,
     }
 }
 
