@@ -13,6 +13,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use portolan_core::ecs::Stop;
 use portolan_core::endpoint::{EndpointKey, State};
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
@@ -30,12 +31,14 @@ mod job;
 mod naming;
 pub(crate) mod needs;
 mod service;
+mod stated;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use job::{Settings, start};
+pub use stated::Stated;
 
 /// How many events are kept.
 pub const EVENTS_MAX: usize = 10_000;
@@ -56,6 +59,8 @@ pub struct Catalog {
     pub explained: imbl::OrdMap<ServiceKey, Arc<Explained>>,
     /// Every node that ever registered.
     pub nodes: imbl::OrdMap<NodeKey, Arc<NodeStatus>>,
+    /// What ECS, neighbours and operators stated.
+    pub stated: Stated,
     /// The newest [`EVENTS_MAX`] changes, oldest first.
     pub events: imbl::Vector<Arc<Event>>,
     /// When services that are no longer known went away.
@@ -93,6 +98,21 @@ pub struct Explained {
     pub candidates: Vec<Candidate>,
     /// What was refused of the service as a whole.
     pub refusals: Vec<Refusal>,
+    /// Tasks of the service that ECS says have stopped, newest first.
+    pub stopped: Vec<StoppedTask>,
+}
+
+/// A task that stopped, as ECS tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StoppedTask {
+    /// Its id.
+    pub task_id: String,
+    /// Its task definition's family.
+    pub family: Option<Label>,
+    /// Why, as ECS says.
+    pub stop: Stop,
+    /// Its containers: name, exit code, reason.
+    pub containers: Vec<(Label, Option<i64>, Option<String>)>,
 }
 
 /// One port of one run of a container, considered for a service.

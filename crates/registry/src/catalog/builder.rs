@@ -98,6 +98,7 @@ impl Builder {
             self.put_service(before.as_ref(), built, moment);
         }
         self.catalog.addresses = self.held.addresses.clone();
+        self.catalog.stated = self.held.stated.clone();
     }
 
     fn rebuild_node(&mut self, key: &NodeKey, moment: Moment) {

@@ -16,6 +16,7 @@ use super::NodeStatus;
 use super::naming::{self, Named};
 use super::needs::{Recorded, RecordedAddress, Records};
 use super::service::{Inputs, NodeClaims};
+use super::stated::Stated;
 use crate::store::record::{self, Presence};
 use crate::store::{Commit, Key, Write};
 
@@ -25,6 +26,7 @@ pub(super) struct Held {
     range: Ipv4Net,
     nodes: HashMap<NodeKey, HeldNode>,
     records: HashMap<ServiceKey, Records>,
+    pub(super) stated: Stated,
     pub(super) addresses: imbl::OrdMap<Ipv4Addr, RecordedAddress>,
     claimants: HashMap<ServiceKey, BTreeSet<NodeKey>>,
 }
@@ -55,6 +57,7 @@ impl Held {
             range,
             nodes: HashMap::new(),
             records: HashMap::new(),
+            stated: Stated::default(),
             addresses: imbl::OrdMap::new(),
             claimants: HashMap::new(),
         }
@@ -94,7 +97,7 @@ impl Held {
                 }
                 Touched::default()
             }
-            // Not joined yet.
+            // Not joined to endpoints yet.
             Key::Cluster(_)
             | Key::Ecs(_)
             | Key::Service(_)
@@ -105,7 +108,10 @@ impl Held {
             | Key::Probe(_)
             | Key::External(_)
             | Key::Resolved(_)
-            | Key::Order(_) => Touched::default(),
+            | Key::Order(_) => {
+                self.stated.apply(key, value);
+                Touched::default()
+            }
             Key::Session | Key::Other(_) => Touched::default(),
         }
     }

@@ -84,6 +84,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Built {
         link: inputs.records.link.as_ref().map(|link| link.value.clone()),
         candidates,
         refusals: refusals_without_port(inputs),
+        stopped: Vec::new(),
     };
     Built { explained, endpoints, link, need }
 }

@@ -112,7 +112,8 @@ pub(super) fn put(catalog: &mut Catalog, key: &ServiceKey, words: &[(u16, Word)]
             catalog.events.push_back(Arc::new(event));
         }
     }
-    let explained = Explained { key: key.clone(), owner: None, link: None, candidates, refusals: Vec::new() };
+    let explained =
+        Explained { key: key.clone(), owner: None, link: None, candidates, refusals: Vec::new(), stopped: Vec::new() };
     catalog.explained.insert(key.clone(), Arc::new(explained));
     catalog.view.index = index;
     catalog.revision += 1;
@@ -135,6 +136,7 @@ pub(super) fn catalog() -> Catalog {
         link: None,
         candidates: vec![bad],
         refusals: vec![Refusal::new("service", "refused as a whole")],
+        stopped: Vec::new(),
     };
     catalog.explained.insert(hidden.key.clone(), Arc::new(hidden));
     catalog.events.clear();
