@@ -54,9 +54,7 @@ impl Surface {
         let service = RegistryServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(TOLD_BYTES_MAX);
-        // Set here, for the server's own settings do not reach sockets that it did not open itself. Without no-delay a view
-        // that follows an acknowledgement waits 40 ms for the sidecar's delayed ACK.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(SILENCE_MAX));
+        let incoming = accepted(listener);
         jobs.start("grpc", async move {
             let mut server = tonic::transport::Server::builder();
             if let Err(error) = server.add_service(service).serve_with_incoming(incoming).await {
@@ -64,6 +62,12 @@ impl Surface {
             }
         });
     }
+}
+
+/// The connections of `listener`, with their options set here, for the server's own settings do not reach sockets that it did
+/// not open itself. Without no-delay a view that follows an acknowledgement waits 40 ms for the sidecar's delayed ACK.
+fn accepted(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(SILENCE_MAX))
 }
 
 #[tonic::async_trait]
@@ -108,4 +112,22 @@ impl Registry for Surface {
 
 fn too_many() -> Status {
     Status::resource_exhausted("this registry serves as many sidecars as it can: try another")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_accepted_socket_holds_small_messages_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut incoming = accepted(listener);
+        let _client = TcpStream::connect(addr).await.unwrap();
+        let socket = incoming.next().await.unwrap().unwrap();
+        assert!(socket.nodelay().unwrap());
+    }
 }
