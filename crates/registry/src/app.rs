@@ -76,7 +76,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
         Readiness::Loading => Err("the store is not loaded yet".to_owned()),
         Readiness::Stale | Readiness::Current => Ok(()),
     };
-    let api = http::router(http::Shown { catalog, authority, clock }, jobs);
+    let shown = http::Shown { catalog, authority, link_range: settings.link.range, clock };
+    let api = http::router(shown, intake, jobs);
     listener.serve(jobs, api.merge(health(metrics, readiness)));
     Ok(bound)
 }

@@ -4,10 +4,11 @@
 //! that they give it. Limits here keep one hostile node from sinking the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+use portolan_core::endpoint::may_be_announced;
 use portolan_core::evidence::{ContainerReport, NodeReport, PortReport};
 use portolan_core::name::{Label, ServiceKey, cluster_label, service_label};
 use portolan_core::naming::{NameSource, choose};
@@ -122,21 +123,4 @@ fn add(named: &mut Named, container: &Arc<ContainerReport>, port: Port<'_>) {
     let Port { at, refusal, addresses, .. } = port;
     let claim = Claim { source, container: container.clone(), port: at, addresses, refusal };
     named.claims.entry(key).or_default().push(claim);
-}
-
-/// Links and answers lead only to addresses that can be a container's or a node's.
-fn may_be_announced(address: IpAddr, range: Ipv4Net) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => is_ordinary(v4) && !range.contains(&v4),
-        IpAddr::V6(v6) => {
-            // fd00:ec2::254 is the metadata service, which is unique-local.
-            let is_metadata = v6.segments()[..2] == [0xfd00, 0x0ec2];
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local() || is_metadata)
-        }
-    }
-}
-
-fn is_ordinary(v4: Ipv4Addr) -> bool {
-    let [first, ..] = v4.octets();
-    first != 0 && first < 224 && !v4.is_loopback() && !v4.is_link_local()
 }
