@@ -27,7 +27,7 @@ use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
 use crate::settings::Settings;
 use crate::store::{EmbeddedStore, Store};
-use crate::{deadlines, http, presence};
+use crate::{deadlines, http, orders, presence};
 
 /// The store's file in the data folder.
 const STORE_FILE: &str = "registry.redb";
@@ -63,6 +63,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     steward::start(jobs, steward);
     presence::start(jobs, intake.clone(), clock);
     deadlines::start(jobs, intake.clone(), catalog.clone(), clock);
+    orders::start(jobs, intake.clone(), catalog.clone(), clock);
 
     let view = view_of(jobs, catalog.clone());
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
