@@ -121,9 +121,9 @@ mod tests {
         let began = Instant::now();
         let mut missed = Missed::default();
         assert_eq!(missed.due(&world.catalog(), began), []);
-        assert_eq!(missed.due(&world.catalog(), began + KEPT), [gone.clone()]);
+        assert_eq!(missed.due(&world.catalog(), began + KEPT), vec![gone.clone()]);
         world.report(&report("n1", Vec::new())).await;
-        assert_eq!(missed.due(&world.catalog(), began + KEPT), [gone.clone()], "their hour begins");
+        assert_eq!(missed.due(&world.catalog(), began + KEPT), vec![gone.clone()], "their hour begins");
         let mut back = container("bb", "web");
         back.task_id = Some("t1".to_owned());
         world.report(&report("n1", vec![back])).await;
