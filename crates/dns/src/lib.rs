@@ -13,6 +13,7 @@
 //! - [`server`]: from a packet to its reply, with the waits.
 //! - [`listen`]: binds UDP and TCP, and serves both.
 //! - [`forward`]: everything outside the zone, on a node.
+//! - [`upstreams`]: the host's resolvers.
 //! - [`metrics`]: counts of questions by outcome.
 //! - [`resolution`]: that function's answers as one value for people.
 //!
@@ -27,4 +28,5 @@ pub mod resolution;
 pub mod server;
 mod tcp;
 mod udp;
+pub mod upstreams;
 pub mod wire;

@@ -22,12 +22,13 @@ use tokio::net::TcpListener;
 
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
+use crate::external::External;
 use crate::grpc::Surface;
 use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
 use crate::settings::Settings;
 use crate::store::{EmbeddedStore, Store};
-use crate::{deadlines, http, orders, presence};
+use crate::{deadlines, external, http, orders, presence};
 
 /// The store's file in the data folder.
 const STORE_FILE: &str = "registry.redb";
@@ -63,6 +64,9 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     steward::start(jobs, steward);
     presence::start(jobs, intake.clone(), clock);
     deadlines::start(jobs, intake.clone(), catalog.clone(), clock);
+    let link_range = settings.link.range;
+    let declared = External { intake: intake.clone(), catalog: catalog.clone(), clock, link_range };
+    external::start(jobs, declared, settings.upstreams.as_deref());
     orders::start(jobs, intake.clone(), catalog.clone(), clock);
 
     let view = view_of(jobs, catalog.clone());

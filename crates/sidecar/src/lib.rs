@@ -9,7 +9,6 @@
 //! - [`docker`], [`health`], [`registration`], `register`: the road up, what this node sees of its containers.
 //! - [`subscription`], [`links`], [`follow`], [`snapshot`]: the road down, what the registry tells of all.
 //! - `connection`: both calls on one connection. `overlay`: own evidence over the view. [`standby`]: one at a time.
-//! - `upstreams`: the host's resolvers.
 //! - [`netlink`]: the kernel's rules and routes. [`identity`], [`settings`], [`inspect`], `admin`: for people.
 
 mod admin;
@@ -30,4 +29,3 @@ pub mod settings;
 pub mod snapshot;
 pub mod standby;
 pub mod subscription;
-mod upstreams;
