@@ -10,7 +10,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use crate::server::{Packet, Pending, Server, Step};
+use crate::server::{Desk, Packet, Pending, Server, Step};
 use crate::wire::Transport;
 
 /// One waits in the kernel while the other answers; more than two cores are not for DNS.
@@ -53,6 +53,7 @@ impl Worker {
     async fn run(self) {
         let mut packet = vec![0; PACKET_OCTETS_MAX];
         let mut reply = Vec::with_capacity(PACKET_OCTETS_MAX);
+        let mut desk = Desk::new(rand::random());
         loop {
             let (length, peer) = match self.socket.recv_from(&mut packet).await {
                 Ok(received) => received,
@@ -64,7 +65,7 @@ impl Worker {
                 }
             };
             let packet = Packet { octets: &packet[..length], peer: peer.ip(), transport: Transport::Udp };
-            match self.server.begin(packet, &mut reply) {
+            match self.server.begin_at(&mut desk, packet, &mut reply) {
                 Step::Send => send(&self.socket, &reply, peer).await,
                 Step::Drop => {}
                 Step::Wait(pending) => self.wait(pending, peer, &mut reply).await,
