@@ -119,7 +119,8 @@ fn has_no_credentials(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// AWS's own code and message; without them, what went wrong on the way and beneath it.
+/// AWS's own code and message; without them, what went wrong on the way. The SDK's outermost words ("dispatch failure")
+/// say less than any cause.
 fn words<E>(error: &SdkError<E, HttpResponse>, status: u16) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -129,9 +130,11 @@ where
         (Some(code), None) => code.to_owned(),
         (None, _) => {
             let mut said: Vec<String> = chain(error).map(ToString::to_string).collect();
+            said.retain(|words| words != "other");
             said.dedup();
+            let causes = if said.len() > 1 { &said[1..] } else { &said };
             let status = if status == 0 { String::new() } else { format!("HTTP {status}: ") };
-            status + &said.join(": ")
+            status + &causes.join(": ")
         }
     }
 }
