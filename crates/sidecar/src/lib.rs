@@ -23,6 +23,7 @@ pub mod identity;
 pub mod inspect;
 pub mod links;
 pub mod netlink;
+mod node_dns;
 mod overlay;
 mod prober;
 mod register;

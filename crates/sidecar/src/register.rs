@@ -30,6 +30,9 @@ const REQUESTS_QUEUED: usize = 16;
 const RESULTS_QUEUED: usize = 4;
 /// How often this side says that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// How many virtual addresses a hello brings: as many as fit its message with names of the longest kind. Other sidecars bring
+/// the rest.
+const BINDINGS_MAX: usize = 20_000;
 /// How long a refused node waits before it asks again: a person has to change something.
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
@@ -214,7 +217,7 @@ impl Registrar {
     fn bindings(&self) -> Vec<wire::Binding> {
         let view = self.view.load();
         let linked = view.services.values().filter_map(|s| s.link.as_ref().map(|link| binding(&s.key, link.address)));
-        linked.collect()
+        linked.take(BINDINGS_MAX).collect()
     }
 }
 
