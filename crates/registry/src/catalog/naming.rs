@@ -4,13 +4,14 @@
 //! that they give it. Limits here keep one hostile node from sinking the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use portolan_core::evidence::{ContainerReport, NodeReport, PortReport};
 use portolan_core::name::{Label, ServiceKey, cluster_label, service_label};
 use portolan_core::naming::{NameSource, choose};
+use portolan_core::reach::may_be_reached;
 use portolan_core::refusal::Refusal;
 
 /// How many containers of one node count.
@@ -83,7 +84,7 @@ fn claim(named: &mut Named, container: &Arc<ContainerReport>, range: Ipv4Net) {
         if !seen.insert((port.container_port, port.protocol)) {
             continue;
         }
-        let addresses: Vec<_> = port.addresses.iter().copied().filter(|a| may_be_announced(*a, range)).collect();
+        let addresses: Vec<_> = port.addresses.iter().copied().filter(|a| may_be_reached(*a, range)).collect();
         let refusal = addresses.is_empty().then(|| {
             let reason = "has no address that other nodes can reach: loopback, link-local, multicast and virtual \
                           addresses are not announced";
@@ -122,21 +123,4 @@ fn add(named: &mut Named, container: &Arc<ContainerReport>, port: Port<'_>) {
     let Port { at, refusal, addresses, .. } = port;
     let claim = Claim { source, container: container.clone(), port: at, addresses, refusal };
     named.claims.entry(key).or_default().push(claim);
-}
-
-/// Links and answers lead only to addresses that can be a container's or a node's.
-fn may_be_announced(address: IpAddr, range: Ipv4Net) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => is_ordinary(v4) && !range.contains(&v4),
-        IpAddr::V6(v6) => {
-            // fd00:ec2::254 is the metadata service, which is unique-local.
-            let is_metadata = v6.segments()[..2] == [0xfd00, 0x0ec2];
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local() || is_metadata)
-        }
-    }
-}
-
-fn is_ordinary(v4: Ipv4Addr) -> bool {
-    let [first, ..] = v4.octets();
-    first != 0 && first < 224 && !v4.is_loopback() && !v4.is_link_local()
 }
