@@ -1,9 +1,8 @@
 //! An endpoint: one port of one run of one container, where it can be reached, and in which state the rules put it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Label, NodeKey};
@@ -132,44 +131,4 @@ pub struct Endpoint {
     pub tags: Vec<String>,
     /// Metadata, in the order of its keys.
     pub meta: Vec<(String, String)>,
-}
-
-/// Whether answers and links may lead to `address`: to no address that cannot be a container's, a node's or a declared
-/// host's. `range` is that of the virtual addresses, which nobody may announce.
-pub fn may_be_announced(address: IpAddr, range: Ipv4Net) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => is_ordinary(v4) && !range.contains(&v4),
-        IpAddr::V6(v6) => {
-            // fd00:ec2::254 is the metadata service, which is unique-local.
-            let is_metadata = v6.segments()[..2] == [0xfd00, 0x0ec2];
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local() || is_metadata)
-        }
-    }
-}
-
-fn is_ordinary(v4: Ipv4Addr) -> bool {
-    let [first, ..] = v4.octets();
-    first != 0 && first < 224 && !v4.is_loopback() && !v4.is_link_local()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_leads_to_this_machine_to_metadata_or_to_many() {
-        let range: Ipv4Net = "198.18.0.0/16".parse().unwrap();
-        let check = |text: &str, expected: bool| {
-            assert_eq!(may_be_announced(text.parse().unwrap(), range), expected, "{text}");
-        };
-        for ordinary in ["10.0.0.1", "198.19.0.1", "192.0.2.1", "2001:db8::1", "fd00:ec3::1"] {
-            check(ordinary, true);
-        }
-        for special in ["127.0.0.1", "0.0.0.0", "169.254.169.254", "169.254.53.53", "224.0.0.1", "255.255.255.255"] {
-            check(special, false);
-        }
-        for special in ["198.18.0.1", "::1", "::", "fe80::1", "ff02::1", "fd00:ec2::254", "::ffff:127.0.0.1"] {
-            check(special, false);
-        }
-    }
 }

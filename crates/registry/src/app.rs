@@ -23,9 +23,11 @@ use tokio::net::TcpListener;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::external::External;
-use crate::grpc::Surface;
+use crate::grpc::{Joined, Surface};
 use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
+use crate::neighbours::switchboard::Switchboard;
+use crate::neighbours::{self, Neighbours};
 use crate::settings::Settings;
 use crate::store::{EmbeddedStore, Store};
 use crate::{deadlines, external, http, orders, presence};
@@ -68,6 +70,16 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     let declared = External { intake: intake.clone(), catalog: catalog.clone(), clock, link_range };
     external::start(jobs, declared, settings.upstreams.as_deref());
     orders::start(jobs, intake.clone(), catalog.clone(), clock);
+    let switchboard = Switchboard::default();
+    let neighbours = Neighbours {
+        intake: intake.clone(),
+        catalog: catalog.clone(),
+        switchboard: switchboard.clone(),
+        clock,
+        seed: rand::rng().random(),
+    };
+    neighbours::start(jobs, neighbours);
+    let joined = Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock };
 
     let view = view_of(jobs, catalog.clone());
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
@@ -75,7 +87,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
         jobs,
         Arc::new(Server { view, authority: authority.clone(), role: Role::Registry, metrics: dns_metrics }),
     );
-    Surface::new(jobs.clone(), intake.clone(), catalog.clone(), clock).serve(grpc);
+    Surface::new(jobs.clone(), joined).serve(grpc);
     let readers = catalog.clone();
     let readiness = move || match readers.peek().view.readiness {
         Readiness::Loading => Err("the store is not loaded yet".to_owned()),

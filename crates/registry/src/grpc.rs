@@ -23,6 +23,7 @@ use tracing::error;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::intake::Intake;
+use crate::neighbours::switchboard::Switchboard;
 
 /// How often the registry says that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -37,15 +38,22 @@ const QUEUED_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Surface {
     jobs: Jobs,
-    intake: Arc<Intake>,
-    catalog: Reader<Catalog>,
-    clock: Clock,
+    joined: Joined,
     calls: Arc<Semaphore>,
 }
 
+/// What it leads to.
+#[derive(Debug, Clone)]
+pub(crate) struct Joined {
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) catalog: Reader<Catalog>,
+    pub(crate) switchboard: Switchboard,
+    pub(crate) clock: Clock,
+}
+
 impl Surface {
-    pub(crate) fn new(jobs: Jobs, intake: Arc<Intake>, catalog: Reader<Catalog>, clock: Clock) -> Self {
-        Surface { jobs, intake, catalog, clock, calls: Arc::new(Semaphore::new(CALLS_MAX)) }
+    pub(crate) fn new(jobs: Jobs, joined: Joined) -> Self {
+        Surface { jobs, joined, calls: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
     /// Serves `listener` until shutdown.
@@ -81,13 +89,7 @@ impl Registry for Surface {
     ) -> Result<Response<Self::RegisterStream>, Status> {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| too_many())?;
         let (down, response) = mpsc::channel(QUEUED_MAX);
-        let registration = register::Registration {
-            intake: self.intake.clone(),
-            catalog: self.catalog.clone(),
-            clock: self.clock,
-            down,
-        };
-        let conversation = register::converse(registration, request.into_inner());
+        let conversation = register::converse(self.joined.clone(), down, request.into_inner());
         self.jobs.start_work("register", async move {
             conversation.await;
             drop(permit);
@@ -101,7 +103,7 @@ impl Registry for Surface {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| too_many())?;
         let (down, response) = mpsc::channel(QUEUED_MAX);
-        let conversation = subscribe::converse(self.catalog.clone(), request.into_inner(), down);
+        let conversation = subscribe::converse(self.joined.catalog.clone(), request.into_inner(), down);
         self.jobs.start_work("subscribe", async move {
             conversation.await;
             drop(permit);

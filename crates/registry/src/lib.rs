@@ -16,6 +16,7 @@ pub mod external;
 mod grpc;
 pub mod http;
 pub mod intake;
+mod neighbours;
 pub mod orders;
 pub mod presence;
 pub mod settings;

@@ -37,7 +37,7 @@ use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
 use crate::subscription::{Provenance, Subscriber, Subscription};
-use crate::{connection, inspect, netlink, node_dns, snapshot};
+use crate::{connection, inspect, netlink, node_dns, prober, snapshot};
 
 /// How long `inspect` waits for Docker.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -71,7 +71,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
     let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
-    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone());
+    let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
+    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone(), prober);
     if told.peek().readiness != Readiness::Loading {
         // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
         tokio::time::timeout(FIRST_LIST_PATIENCE, local.wait_for(|state| state.is_complete)).await.ok();

@@ -8,6 +8,7 @@ mod answers;
 mod fixture;
 mod forwarding;
 mod malformed;
+mod ready;
 mod served;
 mod sizes;
 mod started;

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use portolan_core::endpoint::may_be_announced;
 use portolan_core::evidence::{ContainerReport, NodeReport, PortReport};
 use portolan_core::name::{Label, ServiceKey, cluster_label, service_label};
 use portolan_core::naming::{NameSource, choose};
+use portolan_core::reach::may_be_reached;
 use portolan_core::refusal::Refusal;
 
 /// How many containers of one node count.
@@ -84,7 +84,7 @@ fn claim(named: &mut Named, container: &Arc<ContainerReport>, range: Ipv4Net) {
         if !seen.insert((port.container_port, port.protocol)) {
             continue;
         }
-        let addresses: Vec<_> = port.addresses.iter().copied().filter(|a| may_be_announced(*a, range)).collect();
+        let addresses: Vec<_> = port.addresses.iter().copied().filter(|a| may_be_reached(*a, range)).collect();
         let refusal = addresses.is_empty().then(|| {
             let reason = "has no address that other nodes can reach: loopback, link-local, multicast and virtual \
                           addresses are not announced";

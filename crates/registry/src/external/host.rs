@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use portolan_core::endpoint::may_be_announced;
+use portolan_core::reach::may_be_reached;
 use portolan_dns::forward::addresses::{Addresses, AddressesError};
 
 use super::outside::Answers;
@@ -99,7 +99,7 @@ impl Host {
 fn usable(answer: &Result<Addresses, AddressesError>, range: Ipv4Net) -> Option<BTreeSet<IpAddr>> {
     let found = answer.as_ref().ok()?;
     let addresses = found.addresses.iter().map(IpAddr::to_canonical);
-    Some(addresses.filter(|address| may_be_announced(*address, range)).collect())
+    Some(addresses.filter(|address| may_be_reached(*address, range)).collect())
 }
 
 #[cfg(test)]

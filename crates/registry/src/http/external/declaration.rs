@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use portolan_core::endpoint::{Protocol, may_be_announced};
+use portolan_core::endpoint::Protocol;
 use portolan_core::labels;
 use portolan_core::lookup::Zone;
 use portolan_core::name::Label;
+use portolan_core::reach::may_be_reached;
 use portolan_core::refusal::shown;
 use portolan_runtime::http::Problem;
 use portolan_runtime::settings::parse_duration;
@@ -86,7 +87,7 @@ fn endpoint(value: &Value, path: &str, bounds: &Bounds<'_>) -> Result<ExternalEn
 fn host(text: &str, bounds: &Bounds<'_>) -> Result<String, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         let address = address.to_canonical();
-        return if may_be_announced(address, bounds.link_range) {
+        return if may_be_reached(address, bounds.link_range) {
             Ok(address.to_string())
         } else {
             Err("is not announced: loopback, link-local, metadata, multicast and virtual addresses are not".to_owned())
