@@ -22,6 +22,8 @@ use tokio::net::TcpListener;
 
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
+use crate::ecs::api::Aws;
+use crate::ecs::{self, Source};
 use crate::grpc::Surface;
 use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
@@ -48,6 +50,20 @@ pub struct Bound {
 /// # Errors
 /// What cannot be meant in the settings, bound, or opened.
 pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Bound> {
+    anyhow::ensure!(settings.aws.clusters.is_empty(), "setting `aws.clusters`: this build has no client of AWS");
+    start_with(jobs, settings, metrics, None).await
+}
+
+/// The same with a given AWS. With `None`, AWS is not used.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(
+    jobs: &Jobs,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    aws: Option<Arc<dyn Aws>>,
+) -> anyhow::Result<Bound> {
     let authority = authority(&settings)?;
     let (dns, listener, grpc) = bind(&settings).await?;
     let bound = Bound { dns: dns.address(), http: listener.addr(), grpc: grpc.local_addr()? };
@@ -63,6 +79,15 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     steward::start(jobs, steward);
     presence::start(jobs, intake.clone(), clock);
     deadlines::start(jobs, intake.clone(), catalog.clone(), clock);
+    ecs::take_back(&intake, &settings.aws, clock).await?;
+    let ecs = match aws.filter(|_| !settings.aws.clusters.is_empty()) {
+        Some(aws) => {
+            let (intake, catalog, settings) = (intake.clone(), catalog.clone(), settings.aws);
+            let (metrics, seed) = (metrics.register(ecs::Metrics::new), rand::rng().random());
+            Some(ecs::start(jobs, Source { aws, intake, catalog, clock, settings, metrics, seed }).await?)
+        }
+        None => None,
+    };
 
     let view = view_of(jobs, catalog.clone());
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
@@ -76,7 +101,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
         Readiness::Loading => Err("the store is not loaded yet".to_owned()),
         Readiness::Stale | Readiness::Current => Ok(()),
     };
-    let api = http::router(http::Shown { catalog, authority, clock }, jobs);
+    let api = http::router(http::Shown { catalog, authority, clock, ecs }, jobs);
     listener.serve(jobs, api.merge(health(metrics, readiness)));
     Ok(bound)
 }

@@ -40,6 +40,7 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::ecs;
 use topics::Topics;
 
 pub use openapi::description;
@@ -58,6 +59,8 @@ pub struct Shown {
     pub authority: Authority,
     /// For ages.
     pub clock: Clock,
+    /// How it stands with AWS; `None`: it is not used.
+    pub ecs: Option<Reader<ecs::status::Status>>,
 }
 
 /// What every handler has.

@@ -14,4 +14,4 @@ pub use explain::{Candidate, Ended, Explanation, RefusedInput, Testimony};
 pub use nodes::{Node, NodeEndpoint, NodeList, NodeSummary};
 pub use portolan_dns::resolution::{AnsweredBy, Resolution, ServiceRecord};
 pub use service::{Endpoint, EndpointId, Link, LinkPort, Service, ServiceList, ServiceSummary, StateCounts};
-pub use status::Status;
+pub use status::{AwsCluster, AwsDenied, AwsError, AwsQueue, AwsStatus, ParkedMessage, Status};

@@ -30,7 +30,7 @@ fn setup(catalog: Catalog) -> Setup {
     let authority = Authority::new(zone, Ttl::default(), "ip-127-0-0-1.addr.ecs.internal.").unwrap();
     let jobs = Jobs::new();
     let clock = Clock::starting_at(THEN_MS + 90_000);
-    let router = router(Shown { catalog: reader, authority, clock }, &jobs);
+    let router = router(Shown { catalog: reader, authority, clock, ecs: None }, &jobs);
     Setup { publisher, router, jobs }
 }
 
