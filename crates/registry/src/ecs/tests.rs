@@ -29,16 +29,17 @@ async fn start(aws: Arc<ScriptedAws>) -> Running {
     Running::start(aws, Arc::new(MemoryStore::new(NOW_MS))).await
 }
 
+fn has_ports(held: &Held) -> bool {
+    tasks(held).values().flat_map(|task| &task.containers).all(|own| !own.report.ports.is_empty())
+}
+
 /// The source over a cluster of 2 instances with 3 tasks each, once all of it is in the store.
 async fn settled() -> Running {
     let aws = ScriptedAws::new();
     aws.populate(2, 3, 2);
     let running = start(aws).await;
-    let has_ports = |held: &Held| {
-        let tasks = tasks(held);
-        tasks.len() == 6 && tasks.values().all(|task| task.containers.iter().all(|c| !c.report.ports.is_empty()))
-    };
-    running.eventually(MINUTE, |held| has_ports(held) && held.clusters.len() == 1 && held.services.len() == 2).await;
+    let is_there = |held: &Held| tasks(held).len() == 6 && held.clusters.len() == 1 && held.services.len() == 2;
+    running.eventually(MINUTE, |held| is_there(held) && has_ports(held)).await;
     running
 }
 
@@ -136,9 +137,9 @@ async fn a_task_that_listings_lack_but_that_can_be_described_is_not_missing() {
 async fn an_hour_of_throttling_removes_nothing_and_is_over_within_a_minute() {
     let aws = ScriptedAws::new();
     aws.populate(50, 20, 10);
-    let running = start(aws.clone()).await;
-    let count = |held: &Held| tasks(held).len();
-    running.eventually(20 * MINUTE, |held| count(held) == 1_000 && held.services.len() == 10).await;
+    let mut running = start(aws.clone()).await;
+    running.eventually(20 * MINUTE, |held| tasks(held).len() == 1_000 && has_ports(held)).await;
+    running.listed().await;
     let before = running.reports().await;
     aws.with(|world| {
         world.fault = Some(Box::new(|action| Some(throttled(action))));
@@ -167,9 +168,8 @@ async fn the_budget_holds_for_clusters_of_every_size() {
         let aws = ScriptedAws::new();
         aws.populate(instances, per_instance, 20);
         let mut running = start(aws.clone()).await;
-        running.status.wait_for(|status| status.clusters.values().any(|own| own.listed_ms.is_some())).await;
         let count = instances * per_instance;
-        running.eventually(10 * MINUTE, |held| tasks(held).len() == count).await;
+        running.status.wait_for(|status| status.clusters.values().any(|own| own.tasks == count)).await;
         running.listed().await;
         let calls = running.status.load().clusters[&label("prod")].calls;
         assert!(calls <= calls_max, "{count} tasks took {calls} calls");
