@@ -41,18 +41,12 @@ impl Knowledge {
         // What comes before what goes: a task that moved is never nowhere.
         let mut taken_back = Vec::new();
         for node in nodes {
-            let report = self.report(&node);
-            let fingerprint = report.as_ref().map(fingerprint);
+            let (report, fingerprint) = self.report(&node).map(bounded).unzip();
             if fingerprint == self.stated.get(&node).copied() {
                 continue;
             }
-            let is_gone = report.is_none();
-            let statement = Statement::Ecs(node.clone(), report.map(Box::new));
-            if is_gone {
-                taken_back.push(statement)
-            } else {
-                plan.statements.push(statement)
-            }
+            let into = if report.is_none() { &mut taken_back } else { &mut plan.statements };
+            into.push(Statement::Ecs(node.clone(), report.map(Box::new)));
             plan.nodes.insert(node, fingerprint);
         }
         plan.statements.extend(taken_back);
