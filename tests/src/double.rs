@@ -31,6 +31,7 @@ mod in_process;
 pub mod limits;
 pub mod misbehaviour;
 pub mod queue;
+pub mod server;
 pub mod shapes;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub use calls::{Call, Outcome};
 pub use handles::{Cluster, Events, Node, Service, Task};
 pub use limits::Bucket;
 pub use misbehaviour::{Fault, When};
+pub use server::Server;
 pub use world::definition::Definition;
 pub use world::service::ServiceWish;
 pub use world::task::{LaunchType, Status};

@@ -7,6 +7,8 @@ mod messages;
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 pub use ecs::{Filter, MAX_DESCRIBED};
 pub use lens::Asked;
 pub use messages::Delete;
@@ -59,6 +61,8 @@ pub enum Refusal {
 pub struct Verdict<T> {
     /// The answer comes so much later.
     pub delay: Duration,
+    /// Its body takes so long to come.
+    pub spread: Duration,
     /// Its body ends early.
     pub is_cut: bool,
     /// The answer.
@@ -86,8 +90,25 @@ impl State {
         let slow_max = self.misbehaviour.slow_max;
         let is_slow = self.misbehaviour.strikes(Fault::Slow, action, now_ms);
         let delay_ms = if is_slow { self.misbehaviour.up_to_ms(slow_max) } else { 0 };
+        let is_spread = self.misbehaviour.strikes(Fault::Dribble, action, now_ms);
+        let spread_ms = if is_spread { self.misbehaviour.up_to_ms(slow_max) } else { 0 };
         let is_cut = result.is_ok() && self.misbehaviour.strikes(Fault::Cut, action, now_ms);
-        Verdict { delay: Duration::from_millis(delay_ms), is_cut, result }
+        Verdict { delay: Duration::from_millis(delay_ms), spread: Duration::from_millis(spread_ms), is_cut, result }
+    }
+
+    /// As [`State::judge`], for an answer in JSON, which may have fields that nobody knows.
+    pub fn judge_json(
+        &mut self,
+        action: &'static str,
+        work: impl FnOnce(&mut State) -> Result<Value, Refusal>,
+    ) -> Verdict<Value> {
+        let mut verdict = self.judge(action, work);
+        if self.strikes(Fault::UnknownFields, action)
+            && let Ok(answer) = &mut verdict.result
+        {
+            messages::add_unknown_fields(answer);
+        }
+        verdict
     }
 
     fn hindrance(&mut self, action: &'static str) -> Option<Refusal> {

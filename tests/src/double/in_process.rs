@@ -55,8 +55,9 @@ impl Double {
 }
 
 async fn finish<T>(action: &'static str, verdict: Verdict<T>) -> Result<T, CallError> {
-    if !verdict.delay.is_zero() {
-        sleep(verdict.delay).await;
+    let takes = verdict.delay + verdict.spread;
+    if !takes.is_zero() {
+        sleep(takes).await;
     }
     let failed = |message: &str| CallError::Failed { action, message: message.to_owned() };
     match verdict.result {
@@ -142,7 +143,8 @@ impl Aws for Double {
 
     fn describe_instances(&self, ids: Vec<String>) -> Answer<'_, Vec<Ec2Instance>> {
         self.ask("ec2:DescribeInstances", move |state| {
-            Ok(state.filter_instances(&ids).iter().map(|machine| (**machine).clone()).collect())
+            let (machines, _) = state.filter_instances(&ids, &Asked::default())?;
+            Ok(machines.iter().map(|machine| (**machine).clone()).collect())
         })
     }
 

@@ -22,6 +22,8 @@ pub enum Fault {
     Silent,
     /// The answer comes late: see [`Misbehaviour::slow_max`].
     Slow,
+    /// The answer's body comes in small pieces, within [`Misbehaviour::slow_max`].
+    Dribble,
     /// The answer's body ends before its end.
     Cut,
     /// A page after the first one is an HTTP 500.
@@ -61,12 +63,15 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Those by which a run goes wild. An outage for good is none of them: nothing can be learned then.
-    const WILD: [Fault; 20] = [
+    /// All of them.
+    pub const ALL: [Fault; 25] = [
         Fault::Throttled,
         Fault::ServerError,
+        Fault::Expired,
         Fault::Unreachable,
+        Fault::Silent,
         Fault::Slow,
+        Fault::Dribble,
         Fault::Cut,
         Fault::PageFails,
         Fault::PageRepeats,
@@ -76,6 +81,7 @@ impl Fault {
         Fault::Lag,
         Fault::DescribeFails,
         Fault::DescribeOmits,
+        Fault::UnknownFields,
         Fault::EventLost,
         Fault::EventDoubled,
         Fault::EventDelayed,
@@ -83,7 +89,16 @@ impl Fault {
         Fault::EventHuge,
         Fault::EventUnknown,
         Fault::Shuffled,
+        Fault::DeleteForgotten,
     ];
+
+    /// Those that no run goes wild by: nothing can be learned while they last, or they are for a test of their own.
+    const TAME: [Fault; 4] = [Fault::Silent, Fault::Expired, Fault::UnknownFields, Fault::DeleteForgotten];
+
+    /// One by its name in this program's text: `PageFails`.
+    pub fn by_name(name: &str) -> Option<Fault> {
+        Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name)
+    }
 }
 
 /// When a fault strikes.
@@ -162,7 +177,7 @@ impl Misbehaviour {
 
     /// Some faults, each with some probability up to `chance_max`; which ones follows from the seed.
     pub fn go_wild(&mut self, chance_max: f64) {
-        for fault in Fault::WILD {
+        for fault in Fault::ALL.into_iter().filter(|fault| !Fault::TAME.contains(fault)) {
             if self.random.random_bool(0.4) {
                 let chance = self.random.random_range(0.0..=chance_max);
                 self.add(None, fault, When::Chance(chance));

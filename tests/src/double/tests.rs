@@ -361,14 +361,17 @@ async fn events_are_lost_doubled_late_and_followed_by_nonsense() {
 async fn a_lifelike_service_takes_its_time() {
     let aws = Double::new(17);
     let cluster = aws.cluster("prod");
-    cluster.instance("10.0.3.7").flap(Duration::from_secs(600));
+    let node = cluster.instance("10.0.3.7");
+    node.connect_agent(false);
     aws.pace(Pace::Lifelike);
     let service = cluster.service("web", &web(&aws), 3);
-    assert_eq!(service.now().said.running_count, 0);
-    advance(Duration::from_secs(60)).await;
-    assert_eq!(service.tasks().len(), 0, "the agent's connection was lost at first");
-    advance(Duration::from_secs(7_200)).await;
+    assert_eq!(service.tasks().len(), 0, "no agent takes them");
+    node.flap(Duration::from_secs(600));
+    advance(Duration::from_secs(1_300)).await;
+    let status: BTreeSet<String> = service.tasks().iter().map(|task| task.now().last_status).collect();
+    assert_eq!((service.tasks().len(), status.len()), (3, 1), "{status:?}");
     assert_eq!(service.now().said.running_count, 3);
+    assert!(node.now().said.version > 3);
 }
 
 /// Everything that a run of an hour with every fault shows.

@@ -144,7 +144,7 @@ impl World {
                 }
             }
             Step::Forget(arn) => self.tasks.remove(&arn),
-            Step::Flap { instance, every_ms } => self.flap(&instance, every_ms),
+            Step::Flap { instance, every_ms } => self.flap_now(&instance, every_ms),
         }
     }
 

@@ -113,12 +113,15 @@ impl World {
         connectivity_changed.iter().for_each(|task| self.change_task(task, |_| ()));
     }
 
-    /// From now on the agent loses its connection about every `every_ms`, and has it again.
+    /// The agent loses its connection about every `every_ms`, and has it again; for the first time after that time.
     pub fn flap(&mut self, arn: &str, every_ms: u64) {
-        let Some(is_connected) = self.instances.get(arn).map(|instance| instance.said.agent_connected) else { return };
-        self.change_instance(arn, |instance| instance.said.agent_connected = !is_connected);
         let wait_ms = self.random.random_range(1..=every_ms.max(1) * 2);
         self.agenda.add(self.now_ms + wait_ms, Step::Flap { instance: arn.to_owned(), every_ms });
+    }
+
+    pub(super) fn flap_now(&mut self, arn: &str, every_ms: u64) {
+        self.change_instance(arn, |instance| instance.said.agent_connected = !instance.said.agent_connected);
+        self.flap(arn, every_ms);
     }
 
     /// The machine's state in EC2: `running`, `stopping`, `stopped`, `shutting-down`, `terminated`.
