@@ -64,8 +64,8 @@ fn populate(aws: &Double) -> Vec<Service> {
 fn explain(server: &Server) {
     let (url, queue) = (server.url(), server.queue_url("events"));
     println!("the ECS double listens on {url}");
-    println!("export AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_REGION=eu-central-1 AWS_ENDPOINT_URL={url}");
-    println!("aws ecs list-tasks --cluster prod");
-    println!("aws ec2 describe-instances");
-    println!("aws sqs receive-message --wait-time-seconds 20 --queue-url {queue}");
+    println!("export AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=eu-central-1");
+    println!("aws --endpoint-url {url} ecs list-tasks --cluster prod");
+    println!("aws --endpoint-url {url} ec2 describe-instances");
+    println!("aws --endpoint-url {url} sqs receive-message --wait-time-seconds 20 --queue-url {queue}");
 }

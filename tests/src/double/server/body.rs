@@ -9,6 +9,9 @@ use tokio::time::{Sleep, sleep};
 
 use super::Closed;
 
+/// Between the last bytes of a cut body and its end, so that they are sent.
+const BEFORE_CUT: Duration = Duration::from_millis(10);
+
 /// How many pieces a body comes in that takes its time.
 const PIECES: usize = 10;
 
@@ -48,8 +51,9 @@ impl hyper::body::Body for Body {
         }
         let piece = self.piece.min(self.left.len());
         let piece = self.left.split_to(piece);
-        if !self.pause.is_zero() {
-            self.pausing = Some(Box::pin(sleep(self.pause)));
+        let pause = if self.left.is_empty() && self.is_cut { BEFORE_CUT } else { self.pause };
+        if !pause.is_zero() {
+            self.pausing = Some(Box::pin(sleep(pause)));
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }

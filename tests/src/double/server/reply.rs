@@ -104,8 +104,11 @@ impl Reply {
                 reply.headers.push(("x-amzn-errortype", code.clone()));
                 if is_sqs {
                     // The names that SQS had before it spoke JSON, which clients still match.
-                    let old =
-                        if code == "QueueDoesNotExist" { "AWS.SimpleQueueService.NonExistentQueue" } else { &code };
+                    let old = match code.as_str() {
+                        "QueueDoesNotExist" => "AWS.SimpleQueueService.NonExistentQueue",
+                        "AccessDeniedException" => "AccessDenied",
+                        other => other,
+                    };
                     reply.headers.push(("x-amzn-query-error", format!("{old};Sender")));
                 }
                 reply
