@@ -392,5 +392,5 @@ fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug + use<
         (needs.given.clone(), waiting)
     };
     let names: Vec<_> = catalog.name_needs.iter().map(|(node, needs)| (node.clone(), waiting(needs))).collect();
-    (services, explained, nodes, catalog.needs.clone(), names, catalog.held.clone())
+    (services, explained, nodes, catalog.needs.clone(), names, catalog.doubted.clone())
 }
