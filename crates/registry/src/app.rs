@@ -64,7 +64,6 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     let steward = Steward { store, catalog: catalog.clone(), link_range: settings.link.range, clock };
     steward::start(jobs, steward);
     presence::start(jobs, intake.clone(), clock);
-    deadlines::start(jobs, intake.clone(), catalog.clone(), clock);
     let switchboard = Switchboard::default();
     let neighbours = Neighbours {
         intake: intake.clone(),
@@ -76,6 +75,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     neighbours::start(jobs, neighbours);
     orders::start(jobs, intake.clone(), catalog.clone(), clock);
     let joined = Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock };
+    deadlines::start(jobs, intake.clone(), catalog.clone(), clock, &metrics);
 
     let view = view_of(jobs, catalog.clone());
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
