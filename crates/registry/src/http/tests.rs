@@ -35,7 +35,7 @@ fn setup(catalog: Catalog) -> Setup {
     let clock = Clock::starting_at(THEN_MS + 90_000);
     let store = Arc::new(MemoryStore::new(THEN_MS));
     let intake = Intake::open(store, clock.now()).now_or_never().unwrap().unwrap();
-    let shown = Shown { catalog: reader, authority, link_range: "198.18.0.0/16".parse().unwrap(), clock };
+    let shown = Shown { catalog: reader, authority, link_range: "198.18.0.0/16".parse().unwrap(), clock, ecs: None };
     let router = router(shown, Arc::new(intake), &jobs);
     Setup { publisher, router, jobs }
 }
