@@ -104,7 +104,9 @@ fn read_mapping(
 ) -> Result<(), String> {
     let protocol = read_protocol(&mapping.protocol)?;
     let host_port = mapping.host_port.filter(|port| *port != 0);
-    for port in ports(mapping.container_port, mapping.container_port_range.as_deref())? {
+    // One name cannot be that of many ports.
+    for (at, port) in ports(mapping.container_port, mapping.container_port_range.as_deref())?.into_iter().enumerate() {
+        let name = name.filter(|_| at == 0);
         if into.len() >= PORTS_MAX {
             return Err(format!("more than {PORTS_MAX} ports"));
         }

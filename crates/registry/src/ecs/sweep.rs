@@ -279,6 +279,3 @@ async fn list<'a>(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -370,7 +370,8 @@ pub(crate) fn bridge_definition(arn: &str) -> TaskDefinition {
 pub(crate) struct Running {
     pub(crate) aws: Arc<ScriptedAws>,
     pub(crate) intake: Arc<Intake>,
-    pub(crate) catalog: Publisher<Catalog>,
+    /// Kept, so that the catalog's reader has a writer.
+    _catalog: Publisher<Catalog>,
     pub(crate) status: Reader<Status>,
     pub(crate) started: Instant,
     store: Arc<MemoryStore>,
@@ -402,7 +403,7 @@ impl Running {
             seed: 7,
         };
         let status = super::start(&jobs, source).await.unwrap();
-        Running { aws, intake, catalog, status, started, store, jobs }
+        Running { aws, intake, _catalog: catalog, status, started, store, jobs }
     }
 
     /// What the store holds.

@@ -41,18 +41,12 @@ impl Knowledge {
         // What comes before what goes: a task that moved is never nowhere.
         let mut taken_back = Vec::new();
         for node in nodes {
-            let report = self.report(&node);
-            let fingerprint = report.as_ref().map(fingerprint);
+            let (report, fingerprint) = self.report(&node).map(bounded).unzip();
             if fingerprint == self.stated.get(&node).copied() {
                 continue;
             }
-            let is_gone = report.is_none();
-            let statement = Statement::Ecs(node.clone(), report.map(Box::new));
-            if is_gone {
-                taken_back.push(statement)
-            } else {
-                plan.statements.push(statement)
-            }
+            let into = if report.is_none() { &mut taken_back } else { &mut plan.statements };
+            into.push(Statement::Ecs(node.clone(), report.map(Box::new)));
             plan.nodes.insert(node, fingerprint);
         }
         plan.statements.extend(taken_back);
@@ -91,7 +85,7 @@ impl Knowledge {
         if instance.is_none() && tasks.is_empty() {
             return None;
         }
-        Some(bounded(EcsReport { instance, tasks }))
+        Some(EcsReport { instance, tasks })
     }
 
     /// Everything that is known, as it is stated.
@@ -108,11 +102,12 @@ pub(super) fn fingerprint(report: &EcsReport) -> u64 {
     hash::stable(&[&encode(report)])
 }
 
-/// The report within [`REPORT_BYTES_MAX`]: first without tags and metadata, then without the last tasks' containers.
-fn bounded(mut report: EcsReport) -> EcsReport {
-    let length = |report: &EcsReport| encode(report).len();
-    if length(&report) <= REPORT_BYTES_MAX {
-        return report;
+/// The report within [`REPORT_BYTES_MAX`], and its fingerprint: first without tags and metadata, then without the last
+/// tasks' containers.
+fn bounded(mut report: EcsReport) -> (EcsReport, u64) {
+    let encoded = encode(&report);
+    if encoded.len() <= REPORT_BYTES_MAX {
+        return (report, hash::stable(&[&encoded]));
     }
     for container in report.tasks.iter_mut().flat_map(|task| &mut task.containers) {
         container.report.tags.clear();
@@ -120,10 +115,11 @@ fn bounded(mut report: EcsReport) -> EcsReport {
         container.report.refusals = vec![Refusal::new("tags and metadata", "too long on this node; left out")];
     }
     let mut kept = report.tasks.len();
-    while length(&report) > REPORT_BYTES_MAX && kept > 0 {
+    while encode(&report).len() > REPORT_BYTES_MAX && kept > 0 {
         let half = kept / 2;
         report.tasks[half..kept].iter_mut().for_each(|task| task.containers.clear());
         kept = half;
     }
-    report
+    let fingerprint = fingerprint(&report);
+    (report, fingerprint)
 }

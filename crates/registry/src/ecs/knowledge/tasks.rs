@@ -151,15 +151,15 @@ impl Knowledge {
 
     /// A task definition came, or cannot be had: tasks that waited for it are told anew.
     pub(in crate::ecs) fn learn_definition(&mut self, arn: &str, definitions: &mut Definitions, now_ms: u64) {
+        let definition = definitions.find(arn, now_ms);
         let waits = |known: &Known| {
-            !matches!(known.definition, KnownDefinition::Read(_))
-                && known.facts.as_ref().is_some_and(|facts| facts.definition_arn == arn)
+            known.definition != definition
+                && known.facts.as_ref().is_some_and(|facts| facts.definition_arn == arn && facts.stop.is_none())
         };
         let waiting: Vec<String> =
             self.tasks.all().filter(|(_, known)| waits(known)).map(|(id, _)| id.clone()).collect();
         for id in waiting {
-            let definition = definitions.find(arn, now_ms);
-            self.revise(&id, Some(definition));
+            self.revise(&id, Some(definition.clone()));
         }
     }
 
@@ -248,15 +248,17 @@ impl Knowledge {
                 (node.unwrap_or_else(|| self.tasks.places.part_with_room(&parts)), Some(parts))
             }
         };
-        if let Some(earlier) = earlier.filter(|earlier| earlier.node != node) {
-            self.tasks.places.leave(&earlier.node, &task.id);
-            self.changed.nodes.insert(earlier.node);
-        }
-        self.tasks.places.enter(&node, &task.id);
-        self.changed.nodes.insert(node.clone());
         let id = task.id.clone();
         let mut known = Known { facts: Some(facts), definition, task, node, parts, heard_ms, absence };
         known.settle();
+        if earlier.as_ref().is_none_or(|earlier| (&earlier.task, &earlier.node) != (&known.task, &known.node)) {
+            self.changed.nodes.insert(known.node.clone());
+        }
+        if let Some(earlier) = earlier.filter(|earlier| earlier.node != known.node) {
+            self.tasks.places.leave(&earlier.node, &id);
+            self.changed.nodes.insert(earlier.node);
+        }
+        self.tasks.places.enter(&known.node, &id);
         self.tasks.known.insert(id, known);
     }
 
