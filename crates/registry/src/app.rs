@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
+use crate::deadlines::Deadlines;
 use crate::grpc::Surface;
 use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
@@ -62,7 +63,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     let steward = Steward { store, catalog: catalog.clone(), link_range: settings.link.range, clock };
     steward::start(jobs, steward);
     presence::start(jobs, intake.clone(), clock);
-    deadlines::start(jobs, intake.clone(), catalog.clone(), clock, &metrics);
+    let deadlines = Deadlines { intake: intake.clone(), catalog: catalog.clone(), clock };
+    deadlines::start(jobs, deadlines, &metrics);
 
     let view = view_of(jobs, catalog.clone());
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
