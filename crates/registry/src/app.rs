@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
+use crate::deadlines::Deadlines;
 use crate::ecs::api::Aws;
 use crate::ecs::{self, Source};
 use crate::grpc::{Joined, Surface};
@@ -115,7 +116,8 @@ struct Core {
 fn start_watching(jobs: &Jobs, core: &Core, metrics: &Metrics) -> Switchboard {
     let Core { intake, catalog, clock } = core;
     presence::start(jobs, intake.clone(), *clock);
-    deadlines::start(jobs, intake.clone(), catalog.clone(), *clock, metrics);
+    let deadlines = Deadlines { intake: intake.clone(), catalog: catalog.clone(), clock: *clock };
+    deadlines::start(jobs, deadlines, metrics);
     orders::start(jobs, intake.clone(), catalog.clone(), *clock);
     let switchboard = Switchboard::default();
     let neighbours = Neighbours {

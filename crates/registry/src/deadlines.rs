@@ -36,8 +36,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many statements are made at one look.
 const STATEMENTS_MAX: usize = 1_024;
 
+/// What the job works with.
+#[derive(Debug)]
+pub struct Deadlines {
+    /// Where it states what it found.
+    pub intake: Arc<Intake>,
+    /// What it reads.
+    pub catalog: Reader<Catalog>,
+    /// The time.
+    pub clock: Clock,
+}
+
 /// Starts the job.
-pub fn start(jobs: &Jobs, intake: Arc<Intake>, catalog: Reader<Catalog>, clock: Clock, metrics: &Metrics) {
+pub fn start(jobs: &Jobs, deadlines: Deadlines, metrics: &Metrics) {
+    let Deadlines { intake, catalog, clock } = deadlines;
     let mut freeze = metrics.register(Freeze::new);
     jobs.start("deadlines", async move {
         let mut ticks = tokio::time::interval(LOOK_EVERY);

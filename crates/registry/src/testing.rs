@@ -13,7 +13,7 @@ use portolan_proto::node_report;
 pub(crate) mod ecs;
 
 use crate::catalog::Catalog;
-use crate::intake::statement::Statement;
+pub(crate) use crate::intake::statement::Statement;
 use crate::store::memory::MemoryStore;
 use crate::store::record::{self, Presence, Silence};
 use crate::store::{Key, Store, Transaction, Watched};

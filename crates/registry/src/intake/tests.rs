@@ -14,6 +14,7 @@ use portolan_runtime::published::Reader;
 use super::*;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
+use crate::deadlines::Deadlines;
 use crate::store::memory::MemoryStore;
 use crate::store::{EmbeddedStore, Identity, Snapshot, Watch};
 use crate::testing::{NOW_MS, container, died, node, range, report, service};
@@ -36,7 +37,8 @@ impl Registry {
         let steward = steward::Steward { store, catalog: catalog.clone(), link_range: range(), clock };
         steward::start(&jobs, steward);
         presence::start(&jobs, intake.clone(), clock);
-        deadlines::start(&jobs, intake.clone(), catalog.clone(), clock, &Metrics::new("test", "0"));
+        let watched = Deadlines { intake: intake.clone(), catalog: catalog.clone(), clock };
+        deadlines::start(&jobs, watched, &Metrics::new("test", "0"));
         Registry { jobs, intake, catalog, clock }
     }
 

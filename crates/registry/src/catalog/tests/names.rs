@@ -6,9 +6,9 @@ use portolan_core::ecs::{InstanceStatus, Task, TaskStatus};
 use portolan_core::endpoint::EndpointKey;
 
 use super::*;
-use crate::intake::statement::Statement;
 use crate::store::Store;
 use crate::store::evidence::{FamilyRecord, NameRecord};
+use crate::testing::Statement;
 use crate::testing::ecs::{instance, of_task, stopped, task};
 
 async fn used() -> World {
