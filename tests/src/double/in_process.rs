@@ -87,12 +87,31 @@ fn said<T, U>(described: Described<T>, said: impl Fn(&T) -> U) -> Described<U> {
     Described { items: described.items.iter().map(said).collect(), failures: described.failures }
 }
 
+/// As the registry's client asks: AWS's own default is the size of a page.
 fn asked(token: Option<String>) -> Asked {
-    Asked { token, results_max: Some(100) }
+    Asked { token, results_max: None }
+}
+
+/// The client asks nobody about nothing.
+fn of_nothing<T: Send + 'static>() -> Answer<'static, Described<T>> {
+    Box::pin(async { Ok(Described { items: Vec::new(), failures: Vec::new() }) })
+}
+
+/// What the client keeps of a task definition.
+fn kept(definition: &TaskDefinition) -> TaskDefinition {
+    let mut kept = definition.clone();
+    for container in &mut kept.container_definitions {
+        container.environment.retain(|(name, _)| name.starts_with("SERVICE_"));
+        container.docker_labels.sort();
+    }
+    kept
 }
 
 impl Aws for Double {
     fn describe_clusters(&self, clusters: Vec<String>) -> Answer<'_, Described<Cluster>> {
+        if clusters.is_empty() {
+            return of_nothing();
+        }
         self.ask("ecs:DescribeClusters", move |state| state.describe_clusters(&clusters))
     }
 
@@ -106,6 +125,9 @@ impl Aws for Double {
     }
 
     fn describe_tasks(&self, cluster: String, arns: Vec<String>) -> Answer<'_, Described<Task>> {
+        if arns.is_empty() {
+            return of_nothing();
+        }
         self.ask("ecs:DescribeTasks", move |state| {
             Ok(said(state.describe_tasks(&cluster, &arns)?, |task| task.said.clone()))
         })
@@ -122,6 +144,9 @@ impl Aws for Double {
         cluster: String,
         arns: Vec<String>,
     ) -> Answer<'_, Described<ContainerInstance>> {
+        if arns.is_empty() {
+            return of_nothing();
+        }
         self.ask("ecs:DescribeContainerInstances", move |state| {
             Ok(said(state.describe_container_instances(&cluster, &arns)?, |instance| instance.said.clone()))
         })
@@ -132,13 +157,16 @@ impl Aws for Double {
     }
 
     fn describe_services(&self, cluster: String, arns: Vec<String>) -> Answer<'_, Described<Service>> {
+        if arns.is_empty() {
+            return of_nothing();
+        }
         self.ask("ecs:DescribeServices", move |state| {
             Ok(said(state.describe_services(&cluster, &arns)?, |service| service.said.clone()))
         })
     }
 
     fn describe_task_definition(&self, arn: String) -> Answer<'_, TaskDefinition> {
-        self.ask("ecs:DescribeTaskDefinition", move |state| Ok(state.describe_task_definition(&arn)?.said.clone()))
+        self.ask("ecs:DescribeTaskDefinition", move |state| Ok(kept(&state.describe_task_definition(&arn)?.said)))
     }
 
     fn describe_instances(&self, ids: Vec<String>) -> Answer<'_, Vec<Ec2Instance>> {
