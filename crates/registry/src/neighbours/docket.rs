@@ -124,11 +124,6 @@ impl Docket {
         }
     }
 
-    /// Whether there are questions to be put.
-    pub(super) fn is_due(&self, now_ms: u64) -> bool {
-        self.cases.values().any(|case| case.places.values().any(|place| place.is_due(now_ms)))
-    }
-
     /// The questions to be put now; first of those that were not asked about for longest.
     pub(super) fn questions(&self, now_ms: u64) -> Vec<Question> {
         let asked = self.cases.values().filter(|case| case.places.values().any(|place| place.is_asked)).count();
