@@ -10,7 +10,10 @@ use portolan_core::evidence::{
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_proto::node_report;
 
+pub(crate) mod ecs;
+
 use crate::catalog::Catalog;
+use crate::intake::statement::Statement;
 use crate::store::memory::MemoryStore;
 use crate::store::record::{self, Presence, Silence};
 use crate::store::{Key, Store, Transaction, Watched};
@@ -109,10 +112,35 @@ impl World {
         self.now_ms += crate::intake::steward::KEPT_MS;
     }
 
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Lets time pass, then catalog and steward look again.
+    pub(crate) async fn pass(&mut self, passed_ms: u64) {
+        self.now_ms += passed_ms;
+        self.commit(Transaction::at(self.now_ms)).await;
+    }
+
+    /// Keeps a statement.
+    pub(crate) async fn state(&mut self, statement: Statement) {
+        let made = Transaction::at(self.now_ms);
+        let made = match statement.write() {
+            (key, Some(value)) => made.putting(key, value),
+            (key, None) => made.deleting(key),
+        };
+        self.commit(made).await;
+    }
+
+    /// ECS is a witness from now on, and says this of an instance.
+    pub(crate) async fn with_ecs(&mut self, node: &str, report: Box<portolan_core::ecs::EcsReport>) {
+        self.state(Statement::Cluster(label("prod"), Some(ecs::cluster()))).await;
+        self.state(Statement::Ecs(self::node(node), Some(report))).await;
+    }
+
     /// Lets as much time pass as a name waits for an empty owner, then the steward look again.
     pub(crate) async fn pass_the_time_that_names_are_held(&mut self) {
-        self.now_ms += crate::intake::steward::NAME_HELD_MS;
-        self.commit(Transaction::at(self.now_ms)).await;
+        self.pass(crate::intake::steward::NAME_HELD_MS).await;
     }
 
     /// Keeps a report, and that its node speaks.

@@ -1,3 +1,5 @@
+mod ecs;
+
 use portolan_core::endpoint::Run;
 use portolan_core::evidence::{ContainerReport, Health, Phase};
 use portolan_core::view::{LinkMode, LinkPort, ReverseName};
