@@ -9,3 +9,4 @@
 //! version. It decides nothing about endpoints, and nothing of it runs unless `aws.clusters` is set.
 
 pub mod api;
+pub mod aws;

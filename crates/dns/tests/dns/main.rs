@@ -7,6 +7,7 @@ mod answers;
 mod fixture;
 mod forwarding;
 mod malformed;
+mod ready;
 mod served;
 mod sizes;
 mod started;
