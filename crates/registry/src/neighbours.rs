@@ -103,13 +103,19 @@ struct Put {
     answers: Vec<(NodeKey, tokio::sync::oneshot::Receiver<portolan_proto::probe::ProbeResult>)>,
 }
 
-/// Waits for the answers to a question, each until the same moment.
+/// Waits for the answers to a question: until somebody connected everywhere, which nobody else can change, or time is up.
 async fn answers(put: Put) -> (Question, Vec<Heard>) {
     let end = Instant::now() + ANSWER_WITHIN;
-    let heard = put.answers.into_iter().map(|(from, answer)| {
-        timeout_at(end, answer).map(|answer| Heard { from, result: answer.ok().and_then(Result::ok) })
-    });
-    (put.question, futures_util::future::join_all(heard).await)
+    let heard =
+        |(from, answer)| timeout_at(end, answer).map(|answer| Heard { from, result: answer.ok().and_then(Result::ok) });
+    let mut coming: FuturesUnordered<_> = put.answers.into_iter().map(heard).collect();
+    let mut all = Vec::new();
+    while !put.question.is_vouched_for(&all)
+        && let Some(heard) = coming.next().await
+    {
+        all.push(heard);
+    }
+    (put.question, all)
 }
 
 struct Work {

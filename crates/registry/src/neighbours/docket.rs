@@ -98,6 +98,14 @@ pub(super) struct Heard {
     pub(super) result: Option<ProbeResult>,
 }
 
+impl Question {
+    /// Whether somebody connected to every place.
+    pub(super) fn is_vouched_for(&self, heard: &[Heard]) -> bool {
+        let results = heard.iter().filter_map(|heard| heard.result.as_ref());
+        (0..self.places.len()).all(|at| results.clone().any(|result| result.met.get(at) == Some(&Met::Connected)))
+    }
+}
+
 impl Docket {
     /// Opens a case for each silence in `silent`, and closes those of nodes that speak. Whether one was opened: its places
     /// have to be seen before anything is stated.
