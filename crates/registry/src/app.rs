@@ -29,7 +29,7 @@ use crate::neighbours::switchboard::Switchboard;
 use crate::neighbours::{self, Neighbours};
 use crate::settings::Settings;
 use crate::store::{EmbeddedStore, Store};
-use crate::{deadlines, http, presence};
+use crate::{deadlines, http, orders, presence};
 
 /// The store's file in the data folder.
 const STORE_FILE: &str = "registry.redb";
@@ -64,7 +64,6 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     let steward = Steward { store, catalog: catalog.clone(), link_range: settings.link.range, clock };
     steward::start(jobs, steward);
     presence::start(jobs, intake.clone(), clock);
-    deadlines::start(jobs, intake.clone(), catalog.clone(), clock);
     let switchboard = Switchboard::default();
     let neighbours = Neighbours {
         intake: intake.clone(),
@@ -74,7 +73,9 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
         seed: rand::rng().random(),
     };
     neighbours::start(jobs, neighbours);
-    let joined = Joined { intake, catalog: catalog.clone(), switchboard, clock };
+    orders::start(jobs, intake.clone(), catalog.clone(), clock);
+    let joined = Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock };
+    deadlines::start(jobs, intake.clone(), catalog.clone(), clock, &metrics);
 
     let view = view_of(jobs, catalog.clone());
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
@@ -88,7 +89,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
         Readiness::Loading => Err("the store is not loaded yet".to_owned()),
         Readiness::Stale | Readiness::Current => Ok(()),
     };
-    let api = http::router(http::Shown { catalog, authority, clock }, jobs);
+    let shown = http::Shown { catalog, authority, link_range: settings.link.range, clock };
+    let api = http::router(shown, intake, jobs);
     listener.serve(jobs, api.merge(health(metrics, readiness)));
     Ok(bound)
 }

@@ -16,6 +16,7 @@ mod grpc;
 pub mod http;
 pub mod intake;
 mod neighbours;
+pub mod orders;
 pub mod presence;
 pub mod settings;
 pub mod store;

@@ -94,6 +94,8 @@ pub(crate) fn report(name: &str, containers: Vec<ContainerReport>) -> NodeReport
 pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) catalog: crate::catalog::testing::Stepper,
+    /// Whether the steward leaves things to be.
+    pub(crate) is_steward_idle: bool,
     now_ms: u64,
 }
 
@@ -101,7 +103,7 @@ impl World {
     pub(crate) async fn new() -> World {
         let store = Arc::new(MemoryStore::new(NOW_MS));
         let catalog = crate::catalog::testing::Stepper::load(store.as_ref()).await;
-        World { store, catalog, now_ms: NOW_MS }
+        World { store, catalog, is_steward_idle: false, now_ms: NOW_MS }
     }
 
     pub(crate) fn catalog(&self) -> Catalog {
@@ -164,6 +166,9 @@ impl World {
         self.store.commit(transaction).await.unwrap();
         self.catalog.catch_up().await;
         for _ in 0..10 {
+            if self.is_steward_idle {
+                return;
+            }
             let planned = crate::intake::steward::plan(&self.catalog(), range(), self.now_ms);
             if planned.is_empty() {
                 return;

@@ -9,6 +9,7 @@ use portolan_core::name::Label;
 use portolan_core::naming::{NameSource, by_origin};
 
 use super::join::{Claimant, Join, Joined};
+use super::naming::Told;
 use crate::store::evidence::NameRecord;
 use crate::store::key;
 
@@ -29,10 +30,16 @@ pub(super) enum Given {
     Unkeepable,
 }
 
-/// The name of `container`, which `claimant` tells of.
-pub(super) fn give(container: &ContainerReport, claimant: Claimant, joined: Joined<'_>, join: &Join<'_>) -> Given {
+/// The name of the container that somebody tells of.
+///
+/// `shown` is the name that it was seen under and that is not stored yet.
+pub(super) fn give(told: &Told<'_>, shown: Option<&NameRecord>, join: &Join<'_>) -> Given {
+    let Told { container, claimant, joined, .. } = told;
     if let Some(record) = join.names.get(container.id.as_str()) {
         return Given::Shown((*record).clone());
+    }
+    if let Some(record) = shown {
+        return Given::ShownToKeep(record.clone());
     }
     let origin =
         by_origin(container).map(|(source, name)| NameRecord { source, name: name.clone(), ecs_service: None });
@@ -50,7 +57,7 @@ pub(super) fn give(container: &ContainerReport, claimant: Claimant, joined: Join
     };
     let Some(record) = decided else { return Given::Nameless };
     // What ECS alone tells of has its task by construction, which never changes its service; what has ended lives no more.
-    let is_settled = claimant != Claimant::Sidecar || matches!(container.phase, Phase::Died(_));
+    let is_settled = *claimant != Claimant::Sidecar || matches!(container.phase, Phase::Died(_));
     match (container.task_arn.is_some() && !is_settled, key::is_id(&container.id), is_used) {
         (false, _, _) | (true, false, false) => Given::Shown(record),
         (true, true, false) => Given::ShownToKeep(record),

@@ -162,6 +162,10 @@ impl Held {
                 self.sites.entry(node.clone()).or_default().ecs_at_ms = at_ms;
                 self.marked.sites.insert(node.clone());
             }
+            Key::Name(node, _) | Key::Alone(node) | Key::Absence(node) | Key::Probe(node) => {
+                self.sites.entry(node.clone()).or_default();
+                self.marked.sites.insert(node.clone());
+            }
             _ if self.marked.is_all => {}
             Key::Cluster(_) => self.marked.is_all = true,
             Key::Family(cluster, family) => {
@@ -170,10 +174,6 @@ impl Held {
                     site.derived.named.families.contains(&family).then(|| node.clone())
                 };
                 self.marked.sites.extend(self.sites.iter().filter_map(waits));
-            }
-            Key::Name(node, _) | Key::Alone(node) | Key::Absence(node) | Key::Probe(node) => {
-                self.sites.entry(node.clone()).or_default();
-                self.marked.sites.insert(node.clone());
             }
             Key::External(service) | Key::Resolved(service) => self.declare(service),
             Key::Order(target) => self.take_order(target),

@@ -23,8 +23,6 @@ const CONTAINERS_MAX: usize = 2_000;
 const PORTS_MAX: usize = 256;
 /// How many services one node may be part of.
 const SERVICES_MAX: usize = 1_000;
-/// How many refusals are kept of one node.
-const REFUSALS_MAX: usize = 200;
 
 /// One container's wish to be part of a service, with one of its ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +58,8 @@ pub(super) struct Named {
     pub(super) refusals: Vec<Refusal>,
     /// Names that should be stored, by container id.
     pub(super) to_keep: BTreeMap<String, NameRecord>,
+    /// Those of them that are seen already.
+    pub(super) shown: BTreeMap<String, NameRecord>,
     /// Containers that ECS has not told of, and the names they take when that lasts too long.
     pub(super) waiting: BTreeMap<String, Option<NameRecord>>,
     /// Families, by cluster, on which a name depends.
@@ -75,9 +75,9 @@ pub(super) struct Told<'a> {
     pub(super) az: Option<Arc<str>>,
 }
 
-/// Takes apart what is told of the containers of one node.
-pub(super) fn name<'a>(told: impl Iterator<Item = Told<'a>>, left_out: &[Refusal], join: &Join<'_>) -> Named {
-    let mut namer = Namer { named: Named { refusals: left_out.to_vec(), ..Named::default() }, join };
+/// Takes apart what is told of the containers of one node; `before` is what was made of it the last time.
+pub(super) fn name<'a>(told: impl Iterator<Item = Told<'a>>, before: &Named, join: &Join<'_>) -> Named {
+    let mut namer = Namer { named: Named::default(), before, join };
     let mut seen = BTreeSet::new();
     let mut excess = 0;
     for told in told {
@@ -92,12 +92,12 @@ pub(super) fn name<'a>(told: impl Iterator<Item = Told<'a>>, left_out: &[Refusal
         let reason = format!("at most {CONTAINERS_MAX} containers of a node count; {excess} were left out");
         named.refusals.insert(0, Refusal::new("containers", reason));
     }
-    named.refusals.truncate(REFUSALS_MAX);
     named
 }
 
 struct Namer<'a, 'j> {
     named: Named,
+    before: &'a Named,
     join: &'a Join<'j>,
 }
 
@@ -172,10 +172,11 @@ impl Namer<'_, '_> {
         {
             self.named.families.insert((container.cluster.clone(), family.clone()));
         }
-        let refused = match given::give(container, told.claimant, told.joined, self.join) {
+        let refused = match given::give(told, self.before.shown.get(&container.id), self.join) {
             Given::Shown(record) => return Some(record),
             Given::ShownToKeep(record) => {
                 self.keep(container, record.clone());
+                self.named.shown.insert(container.id.clone(), record.clone());
                 return Some(record);
             }
             Given::Decided(record) => {

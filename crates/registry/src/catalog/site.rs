@@ -18,6 +18,9 @@ use super::stated::Stated;
 use super::{NodeStatus, StoppedTask, announce, stopped};
 use crate::store::record::Presence;
 
+/// How many refusals are kept of one node.
+const REFUSALS_MAX: usize = 200;
+
 /// What is held of one node key.
 #[derive(Debug, Default)]
 pub(super) struct Site {
@@ -101,11 +104,14 @@ impl Site {
     /// What follows of the site, joined.
     pub(super) fn derive(&self, stated: &Stated, join: &Join<'_>) -> Derived {
         let ecs = stated.ecs.get(join.node).map(AsRef::as_ref);
-        let named = match (&self.report, ecs) {
-            (Some(report), _) => naming::name(report.told(join), &report.left_out, join),
-            (None, Some(ecs)) if is_alone(stated, join.node, ecs) => naming::name(told(ecs, join), &[], join),
+        let before = &self.derived.named;
+        let mut named = match (&self.report, ecs) {
+            (Some(report), _) => naming::name(report.told(join), before, join),
+            (None, Some(ecs)) if is_alone(stated, join.node, ecs) => naming::name(told(ecs, join), before, join),
             (None, _) => Named::default(),
         };
+        named.refusals.splice(0..0, self.report.iter().flat_map(|report| report.left_out.iter().cloned()));
+        named.refusals.truncate(REFUSALS_MAX);
         Derived {
             named,
             stopped: ecs.map(|ecs| stopped::of(ecs, join)).unwrap_or_default(),

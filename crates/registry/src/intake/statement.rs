@@ -8,12 +8,15 @@ use portolan_core::ecs::EcsReport;
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 
 use super::Intake;
-use crate::store::evidence::{
-    AbsenceRecord, AloneRecord, ClusterRecord, ExternalRecord, FamilyRecord, OrderRecord, ProbeRecord, ResolvedRecord,
-    ServiceRecord,
-};
+use crate::store::evidence::{AbsenceRecord, AloneRecord, ClusterRecord, FamilyRecord, ProbeRecord, ServiceRecord};
 use crate::store::record::encode;
-use crate::store::{CommitError, Key, Target, Transaction, WRITES_MAX};
+use crate::store::{CommitError, Key, Transaction, WRITES_MAX};
+
+// What operators' words are made of: the surface that hears them knows no store.
+pub use crate::store::Target;
+pub use crate::store::evidence::{
+    CheckState, ExternalEndpoint, ExternalRecord, Order, OrderRecord, ResolvedPlace, ResolvedRecord,
+};
 
 /// One statement. `None` takes back what was stated before.
 #[derive(Debug, Clone, PartialEq, Eq)]

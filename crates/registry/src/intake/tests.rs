@@ -1,3 +1,5 @@
+mod ecs;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -6,6 +8,7 @@ use futures_util::future::BoxFuture;
 use portolan_core::evidence::NodeReport;
 use portolan_core::view::Readiness;
 use portolan_runtime::jobs::Jobs;
+use portolan_runtime::metrics::Metrics;
 use portolan_runtime::published::Reader;
 
 use super::*;
@@ -33,7 +36,7 @@ impl Registry {
         let steward = steward::Steward { store, catalog: catalog.clone(), link_range: range(), clock };
         steward::start(&jobs, steward);
         presence::start(&jobs, intake.clone(), clock);
-        deadlines::start(&jobs, intake.clone(), catalog.clone(), clock);
+        deadlines::start(&jobs, intake.clone(), catalog.clone(), clock, &Metrics::new("test", "0"));
         Registry { jobs, intake, catalog, clock }
     }
 
