@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::deadlines::Deadlines;
 use crate::ecs::api::Aws;
 use crate::ecs::{self, Source};
+use crate::external::External;
 use crate::grpc::{Joined, Surface};
 use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
@@ -32,7 +33,7 @@ use crate::neighbours::switchboard::Switchboard;
 use crate::neighbours::{self, Neighbours};
 use crate::settings::{self, Settings};
 use crate::store::{EmbeddedStore, Store};
-use crate::{deadlines, http, orders, presence};
+use crate::{deadlines, external, http, orders, presence};
 
 /// The store's file in the data folder.
 const STORE_FILE: &str = "registry.redb";
@@ -83,6 +84,9 @@ pub async fn start_with(
     steward::start(jobs, steward);
     let core = Core { intake, catalog, clock };
     let switchboard = start_watching(jobs, &core, &metrics);
+    let link_range = settings.link.range;
+    let declared = External { intake: core.intake.clone(), catalog: core.catalog.clone(), clock, link_range };
+    external::start(jobs, declared, settings.upstreams.as_deref());
     let ecs = start_ecs(jobs, &core, settings.aws, (aws, &metrics)).await?;
 
     let Core { intake, catalog, clock } = core;
@@ -99,7 +103,7 @@ pub async fn start_with(
         Readiness::Loading => Err("the store is not loaded yet".to_owned()),
         Readiness::Stale | Readiness::Current => Ok(()),
     };
-    let shown = http::Shown { catalog, authority, link_range: settings.link.range, clock, ecs };
+    let shown = http::Shown { catalog, authority, link_range, clock, ecs };
     listener.serve(jobs, http::router(shown, intake, jobs).merge(health(metrics, readiness)));
     Ok(bound)
 }
