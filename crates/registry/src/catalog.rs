@@ -27,6 +27,8 @@ pub use crate::store::record::{LinkRecord, NameSource, Owner, Silence};
 mod builder;
 mod events;
 mod held;
+#[cfg(test)]
+mod history;
 mod job;
 mod naming;
 pub(crate) mod needs;
