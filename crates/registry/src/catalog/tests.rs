@@ -1,3 +1,8 @@
+mod declared;
+mod ecs;
+mod names;
+mod rebuild;
+
 use portolan_core::endpoint::Run;
 use portolan_core::evidence::{ContainerReport, Health, Phase};
 use portolan_core::view::{LinkMode, LinkPort, ReverseName};
@@ -368,7 +373,7 @@ proptest! {
     }
 }
 
-fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug {
+fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug + use<> {
     let services: Vec<_> =
         catalog.view.services.values().map(|s| (s.key.clone(), s.link.clone(), s.endpoints.clone())).collect();
     let explained: Vec<_> = catalog
@@ -376,9 +381,16 @@ fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug {
         .values()
         .map(|e| {
             let mut e = (**e).clone();
-            e.candidates.iter_mut().for_each(|c| c.since_ms = 0);
+            e.candidates.iter_mut().for_each(|c| (c.since, c.since_ms) = (Since::default(), 0));
             e
         })
         .collect();
-    (services, explained, catalog.nodes.clone(), catalog.view.nodes.clone(), catalog.needs.clone())
+    let nodes = (catalog.nodes.clone(), catalog.view.nodes.clone(), catalog.stale_names.clone());
+    // Since when somebody waits for a name is told by the newest report after a start.
+    let waiting = |needs: &needs::NameNeeds| {
+        let waiting: Vec<_> = needs.waiting.iter().map(|(id, _, record)| (id.clone(), record.clone())).collect();
+        (needs.given.clone(), waiting)
+    };
+    let names: Vec<_> = catalog.name_needs.iter().map(|(node, needs)| (node.clone(), waiting(needs))).collect();
+    (services, explained, nodes, catalog.needs.clone(), names, catalog.held.clone())
 }

@@ -10,8 +10,10 @@ mod service;
 mod status;
 
 pub use events::{Change, EventList, Reset};
-pub use explain::{Candidate, Ended, Explanation, RefusedInput, Testimony};
+pub use explain::{Candidate, Ended, Explanation, RefusedInput, StoppedContainer, StoppedTask, Testimony};
 pub use nodes::{Node, NodeEndpoint, NodeList, NodeSummary};
 pub use portolan_dns::resolution::{AnsweredBy, Resolution, ServiceRecord};
-pub use service::{Endpoint, EndpointId, Link, LinkPort, Service, ServiceList, ServiceSummary, StateCounts};
-pub use status::Status;
+pub use service::{
+    EcsDeployment, EcsService, Endpoint, EndpointId, Link, LinkPort, Service, ServiceList, ServiceSummary, StateCounts,
+};
+pub use status::{HeldCounts, Status};

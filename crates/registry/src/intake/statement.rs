@@ -41,7 +41,8 @@ pub enum Statement {
 }
 
 impl Statement {
-    fn write(self) -> (Key, Option<Bytes>) {
+    /// Its key, and the value that it has from now on.
+    pub(crate) fn write(self) -> (Key, Option<Bytes>) {
         match self {
             Statement::Cluster(cluster, value) => (Key::Cluster(cluster), value.map(|v| encode(&v))),
             Statement::Ecs(node, value) => (Key::Ecs(node), value.map(|v| encode(&v))),

@@ -8,7 +8,7 @@ use portolan_core::refusal::Refusal;
 use portolan_core::rules::{Deadline, Ecs, LastCheck, Neighbours, Operator, Rule, Sidecar, Witnesses, Word, decide};
 use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Node, Readiness, Service};
 
-use crate::catalog::{Candidate, Catalog, Ending, Event, Explained, NameSource, NodeStatus, Silence};
+use crate::catalog::{Candidate, Catalog, Ending, Event, Explained, NameSource, NodeStatus, Silence, Since};
 
 /// 2026-01-02T03:04:05Z.
 pub(super) const THEN_MS: u64 = 1_767_323_045_000;
@@ -68,8 +68,10 @@ fn candidate(endpoint: &Endpoint, word: Word) -> Candidate {
         addresses: endpoint.addresses.clone(),
         port: endpoint.port,
         witnesses,
+        since: Since { sidecar_ms: THEN_MS, ..Since::default() },
         since_ms: THEN_MS,
         decision: decide(&witnesses),
+        is_held: false,
         ending: (word == Word::Died).then_some(Ending { exit_code: Some(137), is_out_of_memory: true, at_ms: THEN_MS }),
         refusals: Vec::new(),
         is_refused: false,
@@ -158,14 +160,17 @@ pub(super) fn put_node(catalog: &mut Catalog, key: NodeKey, silence: Option<Sile
         host_name: Some(Label::fixed("host-a")),
         addresses: vec!["10.0.0.5".parse().unwrap()],
         az: Some("eu-west-1a".into()),
+        has_sidecar: true,
         version: "0.1.0".into(),
         boot_id: "b".into(),
         session: 1,
         generation: 1,
         speaking_since_ms: THEN_MS,
         silence,
+        presence_revision: None,
         reported_at_ms: THEN_MS,
         containers: 4,
+        unnamed: 0,
         refusals: Vec::new(),
     };
     catalog.nodes.insert(key, Arc::new(status));

@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::testing::{NOW_MS, World, container, report, service};
 
