@@ -17,6 +17,7 @@ use self::promises::Promises;
 use self::stage::Stage;
 use self::steps::{Statement, Step};
 use super::testing::Stepper;
+use crate::intake::steward::NAME_HELD_MS;
 use crate::store::Transaction;
 use crate::testing::{World, service};
 
@@ -28,6 +29,8 @@ mod promises;
 mod stage;
 mod steps;
 
+/// How long a container waits for ECS to say its service.
+const NAME_WAIT_MS: u64 = 5_000;
 /// How many histories are played where nobody says.
 const HISTORIES: u64 = 1_000;
 /// How many steps a history has after its opening.
@@ -54,27 +57,33 @@ impl History {
     /// One step, and what must hold after it.
     async fn step(&mut self, step: &Step) -> Result<(), String> {
         let before = self.world.catalog();
-        self.world.pass_time(1_000);
-        let stated = if matches!(step, Step::Repeat) { self.stated.clone() } else { self.stage.play(step) };
+        let now_ms = self.world.now_ms() + 1_000;
+        let stated = if matches!(step, Step::Repeat) { self.stated.clone() } else { self.stage.play(step, now_ms) };
         match step {
             Step::Reload => self.world.catalog.reload(self.world.store.as_ref()).await,
-            Step::TenMinutes => self.world.pass_the_time_that_names_are_held().await,
+            Step::NamesWaited => self.world.pass(NAME_WAIT_MS).await,
+            Step::TenMinutes => self.world.pass(NAME_HELD_MS).await,
+            Step::Tidies => self.world.expire().await,
             _ => {}
         }
         if !stated.is_empty() {
-            let transaction = Transaction::at(self.world.now_ms());
+            self.world.pass_time(1_000);
+            let transaction = Transaction::at(now_ms);
             let transaction = stated.iter().fold(transaction, |transaction, one| one.write(transaction));
             self.world.commit(transaction).await;
-            stated.iter().for_each(|one| self.model.hear(one));
+            stated.iter().for_each(|one| self.model.hear(one, now_ms));
             self.stated.clone_from(&stated);
         }
         let after = self.world.catalog();
         match step {
             Step::TenMinutes => self.names.release_the_empty(&self.model),
-            Step::NamesWaited => self.names.stop_waiting(&self.model),
+            Step::Tidies => self.names.tidy(&self.model),
+            Step::Reload => self.names.wait_anew(&self.model),
             _ => {}
         }
-        self.names.settle(&self.model, |name| after.explained.get(&service(name.as_str()))?.owner.clone());
+        self.names.settle(&self.model, self.world.now_ms(), |name| {
+            after.explained.get(&service(name.as_str()))?.owner.clone()
+        });
         compare::compare(&self.names.services(&self.model), &after)?;
         self.promises.check(step, &stated, &self.model, (&before, &after))
     }
@@ -123,17 +132,13 @@ fn play(seed: u64, steps: &[Step]) -> Result<(), String> {
     })
 }
 
-/// The history without every step that its failure does not need.
+/// The history without any step that its failure does not need.
 fn shrink(seed: u64, mut steps: Vec<Step>) -> Vec<Step> {
-    let mut number = steps.len();
-    while number > 0 {
-        number -= 1;
-        let mut shorter = steps.clone();
-        shorter.remove(number);
-        if play(seed, &shorter).is_err() {
-            steps = shorter;
-            number = number.min(steps.len());
-        }
+    let without = |steps: &[Step], number: usize| [&steps[..number], &steps[number + 1..]].concat();
+    while let Some(shorter) =
+        (0..steps.len()).rev().map(|number| without(&steps, number)).find(|shorter| play(seed, shorter).is_err())
+    {
+        steps = shorter;
     }
     steps
 }
@@ -142,7 +147,7 @@ fn told(seed: u64) -> String {
     let steps = shrink(seed, steps_of(seed));
     let wrong = play(seed, &steps).err().unwrap_or_default();
     let lines: Vec<_> = steps.iter().enumerate().map(|(number, step)| format!("{:3}. {step:?}", number + 1)).collect();
-    format!("seed {seed}\n{:#?}\n{}\n{wrong}", Cast::of(seed), lines.join("\n"))
+    format!("seed {seed}\n{}{}\n{wrong}", Cast::of(seed), lines.join("\n"))
 }
 
 fn setting(name: &str) -> Option<u64> {

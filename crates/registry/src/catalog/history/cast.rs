@@ -1,5 +1,7 @@
 //! Who plays in a history: three nodes, a part of Fargate, five tasks, eight containers, and names that often collide.
 
+use std::fmt;
+
 use portolan_core::ecs::EcsServiceName;
 use portolan_core::evidence::{ContainerReport, PortReport};
 use portolan_core::name::{Label, NodeKey, service_label};
@@ -45,6 +47,21 @@ impl Cast {
         let tasks = (0..TASKS).map(|number| task(&mut dice, number)).collect::<Vec<_>>();
         let slots = (0..SLOTS).map(|number| slot(&mut dice, &tasks, number)).collect();
         Cast { tasks, slots }
+    }
+}
+
+impl fmt::Display for Cast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, task) in self.tasks.iter().enumerate() {
+            let service = task.service.as_ref().map_or("none", |service| &service.name);
+            writeln!(f, "task {number}: node {}, family {}, service {service}", task.node, task.family)?;
+        }
+        for (number, slot) in self.slots.iter().enumerate() {
+            let (candidates, ports) = (&slot.report.candidates, &slot.report.ports);
+            let ports: Vec<_> = ports.iter().map(|p| (p.container_port, p.host_port, &p.registrator_name)).collect();
+            writeln!(f, "slot {number}: node {}, task {:?}, {ports:?}, {candidates:?}", slot.node, slot.task)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,12 +1,15 @@
 //! Whether a catalog is what the model expects, and whether two catalogs are the same.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use portolan_core::endpoint::{EndpointKey, State};
-use portolan_core::name::ServiceKey;
+use portolan_core::name::{NodeKey, ServiceKey};
+use portolan_core::view::{EndpointSet, Link};
 
-use super::super::{Candidate, Catalog};
+use super::super::{Candidate, Catalog, Explained, NodeStatus};
 use super::names::{Expected, Services};
+use crate::store::evidence::NameRecord;
 
 /// What is said of an endpoint: its state, and whether its name is another's.
 type Said<'a> = BTreeMap<&'a EndpointKey, (State, bool)>;
@@ -19,8 +22,9 @@ pub(super) fn compare(expected: &Services, catalog: &Catalog) -> Result<(), Stri
     }
     for (service, endpoints) in &expected.known {
         let waits = |key: &EndpointKey| expected.waiting.contains(key);
-        answers(service, endpoints, waits, catalog)?;
-        explains(service, endpoints, waits, catalog)?;
+        answers(service, endpoints, waits, catalog)
+            .and_then(|()| explains(service, endpoints, waits, catalog))
+            .map_err(|wrong| format!("{wrong}\n{:#?}", catalog.explained.get(service)))?;
     }
     Ok(())
 }
@@ -92,20 +96,48 @@ fn short(key: &EndpointKey) -> String {
     format!("container `{id}` run {} port {} on {}", key.run.0, key.container_port, key.node.node)
 }
 
-/// Everything but the indexes, and since when witnesses say what they say: that is of the commits that were seen.
+/// Whether they agree in everything but indexes and times: those are of the commits that were seen.
 pub(super) fn same(catalog: &Catalog, rebuilt: &Catalog) -> Result<(), String> {
-    let (one, other) = (without_indexes(catalog), without_indexes(rebuilt));
-    if one == other { Ok(()) } else { Err(format!("{one:#?}\nand anew\n{other:#?}")) }
+    equal("services", services(catalog), services(rebuilt))?;
+    equal("explanations", explanations(catalog), explanations(rebuilt))?;
+    equal("nodes", nodes(catalog), nodes(rebuilt))?;
+    equal("nodes of the view", &catalog.view.nodes, &rebuilt.view.nodes)?;
+    equal("reverse names", &catalog.view.reverse, &rebuilt.view.reverse)?;
+    equal("clusters", &catalog.view.clusters, &rebuilt.view.clusters)?;
+    equal("needs", &catalog.needs, &rebuilt.needs)?;
+    equal("names to give", names(catalog), names(rebuilt))?;
+    equal("names to forget", &catalog.stale_names, &rebuilt.stale_names)?;
+    equal("what is held back", &catalog.held, &rebuilt.held)
 }
 
-fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug + use<> {
-    let services: Vec<_> =
-        catalog.view.services.values().map(|s| (s.key.clone(), s.link.clone(), s.endpoints.clone())).collect();
-    let explained = catalog.explained.values().map(|explained| {
-        let mut explained = (**explained).clone();
-        explained.candidates.iter_mut().for_each(|candidate| candidate.since_ms = 0);
-        explained
-    });
-    let explained: Vec<_> = explained.collect();
-    (services, explained, catalog.nodes.clone(), catalog.view.nodes.clone(), catalog.needs.clone())
+fn equal<T: PartialEq + Debug>(what: &str, one: T, other: T) -> Result<(), String> {
+    if one == other { Ok(()) } else { Err(format!("{what} differ:\n{one:?}\n{other:?}")) }
+}
+
+fn services(catalog: &Catalog) -> Vec<(&ServiceKey, &Option<Link>, &EndpointSet)> {
+    catalog.view.services.values().map(|service| (&service.key, &service.link, &service.endpoints)).collect()
+}
+
+fn explanations(catalog: &Catalog) -> Vec<Explained> {
+    let mut explanations: Vec<Explained> = catalog.explained.values().map(|one| (**one).clone()).collect();
+    for candidate in explanations.iter_mut().flat_map(|explained| &mut explained.candidates) {
+        (candidate.since, candidate.since_ms) = Default::default();
+    }
+    explanations
+}
+
+fn nodes(catalog: &Catalog) -> Vec<NodeStatus> {
+    catalog.nodes.values().map(|node| NodeStatus { reported_at_ms: 0, ..(**node).clone() }).collect()
+}
+
+/// Names to be given, and those that wait for one; not since when.
+fn names(catalog: &Catalog) -> Vec<(&NodeKey, Vec<(&String, &NameRecord)>, Vec<(&String, &NameRecord)>)> {
+    catalog
+        .name_needs
+        .iter()
+        .map(|(node, needs)| {
+            let waiting = needs.waiting.iter().map(|(id, _, record)| (id, record));
+            (node, needs.given.iter().map(|(id, record)| (id, record)).collect(), waiting.collect())
+        })
+        .collect()
 }

@@ -20,6 +20,8 @@ use crate::store::record::Silence;
 /// What every witness said last.
 #[derive(Debug, Default)]
 pub(super) struct Model {
+    /// When each node's newest report came.
+    pub(super) reported_ms: BTreeMap<NodeKey, u64>,
     pub(super) reports: BTreeMap<NodeKey, NodeReport>,
     pub(super) silences: BTreeMap<NodeKey, Silence>,
     pub(super) is_ecs_used: bool,
@@ -53,10 +55,11 @@ enum Word {
 }
 
 impl Model {
-    pub(super) fn hear(&mut self, statement: &Statement) {
+    pub(super) fn hear(&mut self, statement: &Statement, now_ms: u64) {
         match statement.clone() {
             Statement::Report(report) => {
                 self.silences.remove(&report.node);
+                self.reported_ms.insert(report.node.clone(), now_ms);
                 self.reports.insert(report.node.clone(), report);
             }
             Statement::Silence(node, silence) => drop(self.silences.insert(node, silence)),
@@ -121,7 +124,7 @@ impl Model {
     }
 
     fn speaking(&self, spoken: &Spoken<'_>, is_drained: bool) -> State {
-        let passed = spoken.port.health == Health::Passing;
+        let passed = last_passed(spoken);
         match (&spoken.container.phase, spoken.port.health) {
             (Phase::Died(_), _) => State::Gone,
             (Phase::Stopping, _) => State::Draining { passed },
@@ -136,7 +139,7 @@ impl Model {
     }
 
     fn silent(&self, spoken: &Spoken<'_>, silence: &Silence, is_drained: bool, service: &ServiceKey) -> State {
-        let passed = spoken.port.health == Health::Passing;
+        let passed = last_passed(spoken);
         let was_usable = spoken.container.phase == Phase::Running && passed;
         let word = self.word(spoken);
         let neighbours = self.neighbours(spoken, silence);
@@ -177,6 +180,8 @@ impl Model {
         Some(match (is_drained, task.is_unhealthy) {
             (true, is_unhealthy) => State::Draining { passed: !is_unhealthy },
             (false, true) => State::Unusable,
+            // Kept and marked, says the contract of absence that may not act yet.
+            (false, false) if task.is_missing => State::Unverified(Standing::Last),
             (false, false) => State::Usable,
         })
     }
@@ -217,6 +222,11 @@ impl Model {
         let is = |order| orders.contains(&&order).then_some(order);
         is(Order::Evict).or(is(Order::Drain))
     }
+}
+
+/// Whether the last check passed. Of what is paused the contract does not say; nobody is there to answer.
+fn last_passed(spoken: &Spoken<'_>) -> bool {
+    spoken.port.health == Health::Passing && spoken.container.phase != Phase::Paused
 }
 
 fn add<'a>(

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use portolan_core::endpoint::{EndpointKey, State};
+use portolan_core::evidence::Phase;
 use portolan_core::name::{Label, NodeKey, ServiceKey, service_label};
 use portolan_core::naming::NameSource;
 
+use super::NAME_WAIT_MS;
 use super::model::{Model, Spoken};
 use crate::store::record::Owner;
 use crate::testing::service;
@@ -13,8 +15,10 @@ use crate::testing::service;
 /// Names that were given and to whom they belong.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// What a port of a container is called, for as long as anybody speaks of it.
+    /// What a port of a container is called.
     given: BTreeMap<Port, Given>,
+    /// Since when those wait that have no name yet.
+    waiting: BTreeMap<Port, u64>,
     /// Whose each known service is.
     owners: BTreeMap<Label, Claim>,
 }
@@ -54,26 +58,33 @@ pub(super) struct Services {
 }
 
 impl Claim {
-    /// A stranger has another family and came by another way to the name.
+    /// Two ECS services are two owners, and so is a standalone family. What else has the same family is no stranger.
     fn is_same_owner(&self, other: &Claim) -> bool {
-        let same_way = self.source == other.source
-            && (self.source != NameSource::EcsService || self.ecs_service == other.ecs_service)
-            && (self.source != NameSource::Family || self.family == other.family);
-        same_way || (self.family.is_some() && self.family == other.family)
+        let is_same_family = self.family.is_some() && self.family == other.family;
+        match (self.source, other.source) {
+            (NameSource::EcsService, NameSource::EcsService) => self.ecs_service == other.ecs_service,
+            (NameSource::Family, NameSource::Family) => is_same_family,
+            (one, another) => one == another || is_same_family,
+        }
     }
 }
 
 impl Names {
     /// Names what has none and what may have one, and gives names without an owner away. Where two ask in one step the
     /// contract only says that one gets it: `stored` says which.
-    pub(super) fn settle(&mut self, model: &Model, stored: impl Fn(&Label) -> Option<Owner>) {
+    pub(super) fn settle(&mut self, model: &Model, now_ms: u64, stored: impl Fn(&Label) -> Option<Owner>) {
         let spoken = model.spoken();
-        let ports: Vec<Port> = spoken.iter().map(port).collect();
-        self.given.retain(|port, _| ports.contains(port));
-        for one in &spoken {
-            if !self.given.contains_key(&port(one))
-                && let Some(given) = choose(model, one)
-            {
+        let living = || spoken.iter().filter(|one| !matches!(one.container.phase, Phase::Died(_)));
+        let ports: Vec<Port> = living().map(port).collect();
+        self.waiting.retain(|port, _| ports.contains(port));
+        for one in living() {
+            if self.given.contains_key(&port(one)) {
+                continue;
+            }
+            let since_ms = *self.waiting.entry(port(one)).or_insert(now_ms);
+            let is_over = now_ms - since_ms >= NAME_WAIT_MS;
+            if let Some(given) = choose(model, one).or_else(|| weaker(one).filter(|_| is_over)) {
+                self.waiting.remove(&port(one));
                 self.given.insert(port(one), given);
             }
         }
@@ -88,21 +99,25 @@ impl Names {
             });
             let chosen = stored(&given.name);
             let is_chosen = |claim: &&Claim| {
-                chosen.as_ref().is_none_or(|owner| owner.source == claim.source && owner.family == claim.family)
+                let stored = chosen.as_ref().map(|owner| (owner.source, &owner.ecs_service, &owner.family));
+                stored.is_none_or(|stored| stored == (claim.source, &claim.ecs_service, &claim.family))
             };
             let winner = rivals.clone().find(is_chosen).unwrap_or(&given.claim).clone();
             self.owners.insert(given.name, winner);
         }
     }
 
-    /// What still waits for ECS after 5 s is called by the next best name.
-    pub(super) fn stop_waiting(&mut self, model: &Model) {
-        for one in model.spoken() {
-            if !self.given.contains_key(&port(&one))
-                && let Some(given) = weaker(&one)
-            {
-                self.given.insert(port(&one), given);
-            }
+    /// What nobody speaks of any more loses its name. The contract says that it keeps it while it lives; until somebody
+    /// tidies up, a container that is started again has its former name.
+    pub(super) fn tidy(&mut self, model: &Model) {
+        let ports: Vec<Port> = model.spoken().iter().map(port).collect();
+        self.given.retain(|port, _| ports.contains(port));
+    }
+
+    /// A catalog that loads everything anew knows no better than that who waits did so since the newest report.
+    pub(super) fn wait_anew(&mut self, model: &Model) {
+        for ((node, ..), since_ms) in &mut self.waiting {
+            *since_ms = model.reported_ms.get(node).copied().unwrap_or(*since_ms);
         }
     }
 

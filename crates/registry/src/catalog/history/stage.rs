@@ -73,9 +73,9 @@ impl Stage {
         }
     }
 
-    /// Lets a step happen, one second after the one before. Nothing is stated where nobody hears of it.
-    pub(super) fn play(&mut self, step: &Step) -> Vec<Statement> {
-        self.now_ms += 1_000;
+    /// Lets a step happen. Nothing is stated where nobody hears of it.
+    pub(super) fn play(&mut self, step: &Step, now_ms: u64) -> Vec<Statement> {
+        self.now_ms = now_ms;
         match step {
             Step::Containers(happenings) => self.containers(happenings),
             Step::FallsSilent(node) | Step::SilencePassed(node, _) | Step::Speaks(node) => self.stream(*node, step),
@@ -93,7 +93,7 @@ impl Stage {
             Step::Absence(bits) => (0..=NODES).map(|node| self.absence(node, *bits)).collect(),
             Step::Probe(node, words) => vec![self.probe(*node, words)],
             Step::Order(about, order) => vec![Statement::Order(self.target(*about), *order)],
-            Step::Repeat | Step::Reload | Step::NamesWaited | Step::TenMinutes => Vec::new(),
+            Step::Repeat | Step::Reload | Step::NamesWaited | Step::TenMinutes | Step::Tidies => Vec::new(),
         }
     }
 

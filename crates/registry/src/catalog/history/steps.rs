@@ -55,6 +55,8 @@ pub(super) enum Step {
     NamesWaited,
     /// And for their owners.
     TenMinutes,
+    /// What is no longer needed is forgotten.
+    Tidies,
 }
 
 /// What happens to a container.
@@ -186,7 +188,8 @@ pub(super) fn step(dice: &mut StdRng) -> Step {
         82..90 => Step::Order(about(dice), [None, Some(Order::Drain), Some(Order::Evict)][dice.random_range(0..3)]),
         90..93 => Step::Repeat,
         93..95 => Step::Reload,
-        95..98 => Step::NamesWaited,
+        95..97 => Step::NamesWaited,
+        97 => Step::Tidies,
         _ => Step::TenMinutes,
     }
 }
