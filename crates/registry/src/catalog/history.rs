@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures_util::FutureExt;
+use portolan_core::name::Label;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -57,22 +58,19 @@ impl History {
     /// One step, and what must hold after it.
     async fn step(&mut self, step: &Step) -> Result<(), String> {
         let before = self.world.catalog();
-        let now_ms = self.world.now_ms() + 1_000;
-        let stated = if matches!(step, Step::Repeat) { self.stated.clone() } else { self.stage.play(step, now_ms) };
+        let stated = self.stage.play(step, self.world.now_ms() + 1_000);
         match step {
+            Step::Repeat => self.commit(&self.stated.clone()).await,
             Step::Reload => self.world.catalog.reload(self.world.store.as_ref()).await,
             Step::NamesWaited => self.world.pass(NAME_WAIT_MS).await,
             Step::TenMinutes => self.world.pass(NAME_HELD_MS).await,
             Step::Tidies => self.world.expire().await,
-            _ => {}
-        }
-        if !stated.is_empty() {
-            self.world.pass_time(1_000);
-            let transaction = Transaction::at(now_ms);
-            let transaction = stated.iter().fold(transaction, |transaction, one| one.write(transaction));
-            self.world.commit(transaction).await;
-            stated.iter().for_each(|one| self.model.hear(one, now_ms));
-            self.stated.clone_from(&stated);
+            _ if stated.is_empty() => return Ok(()),
+            _ => {
+                self.world.pass_time(1_000);
+                self.commit(&stated).await;
+                self.stated.clone_from(&stated);
+            }
         }
         let after = self.world.catalog();
         match step {
@@ -81,11 +79,20 @@ impl History {
             Step::Reload => self.names.wait_anew(&self.model),
             _ => {}
         }
-        self.names.settle(&self.model, self.world.now_ms(), |name| {
-            after.explained.get(&service(name.as_str()))?.owner.clone()
-        });
+        let owner = |name: &Label| after.explained.get(&service(name.as_str()))?.owner.clone();
+        self.names.settle(&self.model, self.world.now_ms(), owner);
         compare::compare(&self.names.services(&self.model), &after)?;
         self.promises.check(step, &stated, &self.model, (&before, &after))
+    }
+
+    async fn commit(&mut self, stated: &[Statement]) {
+        if stated.is_empty() {
+            return;
+        }
+        let now_ms = self.world.now_ms();
+        let transaction = stated.iter().fold(Transaction::at(now_ms), |transaction, one| one.write(transaction));
+        self.world.commit(transaction).await;
+        stated.iter().for_each(|one| self.model.hear(one, now_ms));
     }
 
     /// What must hold at the end: the catalog follows from the store alone.

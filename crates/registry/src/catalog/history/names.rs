@@ -110,8 +110,14 @@ impl Names {
     /// What nobody speaks of any more loses its name. The contract says that it keeps it while it lives; until somebody
     /// tidies up, a container that is started again has its former name.
     pub(super) fn tidy(&mut self, model: &Model) {
-        let ports: Vec<Port> = model.spoken().iter().map(port).collect();
-        self.given.retain(|port, _| ports.contains(port));
+        let spoken = model.spoken();
+        let by_ecs = |id: &String| {
+            model.ecs.values().flat_map(|r| &r.tasks).flat_map(|t| &t.containers).any(|c| c.report.id == *id)
+        };
+        self.given.retain(|(node, id, _), _| {
+            spoken.iter().any(|one| one.key.node == *node && one.container.id == *id)
+                || (model.is_ecs_used && by_ecs(id))
+        });
     }
 
     /// A catalog that loads everything anew knows no better than that who waits did so since the newest report.
@@ -190,7 +196,9 @@ fn choose(model: &Model, spoken: &Spoken<'_>) -> Option<Given> {
     if let Some(name) = &offered.registrator {
         return given(NameSource::Registrator, name, None);
     }
-    let family_services = offered.family.as_ref().and_then(|family| model.families.get(family));
+    // Of a cluster that ECS is no longer asked about the contract does not say; what was learnt of families may be old.
+    let family = offered.family.as_ref().filter(|_| model.is_ecs_used);
+    let family_services = family.and_then(|family| model.families.get(family));
     let task = spoken.container.task_id.as_ref();
     match (spoken.task, task, family_services.map(Vec::as_slice)) {
         (Some(task), ..) => {
