@@ -35,6 +35,8 @@ mod declared;
 mod events;
 mod given;
 mod held;
+#[cfg(test)]
+mod history;
 mod index;
 mod job;
 mod join;

@@ -110,6 +110,10 @@ impl World {
         self.catalog.catalog()
     }
 
+    pub(crate) fn pass_time(&mut self, ms: u64) {
+        self.now_ms += ms;
+    }
+
     pub(crate) fn pass_the_time_that_services_are_kept(&mut self) {
         self.now_ms += crate::intake::steward::KEPT_MS;
     }
