@@ -16,11 +16,14 @@ mod portolan;
 mod registrator;
 mod value;
 
+pub use value::{meta, tag};
+
 /// What exceeds this is no setting that a person wrote.
 const VALUE_OCTETS_MAX: usize = 4096;
-/// As many as Consul allows of metadata; tags have the same use.
-const TAGS_MAX: usize = 64;
-const META_MAX: usize = 64;
+/// As many tags: they have the same use as metadata.
+pub const TAGS_MAX: usize = 64;
+/// As many entries of metadata as Consul allows.
+pub const META_MAX: usize = 64;
 /// Ports of one container that labels may speak of.
 const PORTS_MAX: usize = 256;
 /// Enough to find the mistake; a container with more is summed up in the last one.

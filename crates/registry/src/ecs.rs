@@ -19,6 +19,7 @@
 mod absence;
 mod action;
 pub mod api;
+pub mod aws;
 mod budget;
 mod caller;
 mod cluster;

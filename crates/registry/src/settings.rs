@@ -12,6 +12,10 @@ const fn text(key: &'static str, default: &'static str, accepts: &'static str, h
     Setting { key, kind: Kind::Text(accepts), default, help }
 }
 
+const fn list(key: &'static str, accepts: &'static str, help: &'static str) -> Setting {
+    Setting { key, kind: Kind::List(accepts), default: "", help }
+}
+
 const LOOPBACK: &str = "a loopback address and port";
 
 /// Every setting of the registry.
@@ -21,6 +25,7 @@ pub const SETTINGS: &[Setting] = &[
     text("dns.listen", "127.0.0.1:8600", "an address and port", "Where DNS is answered."),
     text("http.listen", "127.0.0.1:8500", LOOPBACK, "Where the HTTP API is."),
     text("grpc.listen", "127.0.0.1:8502", LOOPBACK, "Where sidecars connect."),
+    list("upstreams", "ADDRESS:PORT", "Resolvers for names outside the zone; else those of /etc/resolv.conf."),
     text(
         "link.range",
         "198.18.0.0/16",
@@ -64,6 +69,8 @@ pub struct Settings {
     pub http: Listen,
     /// `grpc.*`.
     pub grpc: Listen,
+    /// `upstreams`: for the names of declared services.
+    pub upstreams: Option<Vec<SocketAddr>>,
     /// `link.*`.
     pub link: Link,
     /// `aws.*`.

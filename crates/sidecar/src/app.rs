@@ -15,9 +15,9 @@ use portolan_core::naming;
 use portolan_core::view::{EndpointSet, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
 use portolan_dns::forward::{ForwardMetrics, Forwarder};
-use portolan_dns::listen::Listeners;
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Clients, NodeRole, Role, Server};
+use portolan_dns::upstreams;
 use portolan_runtime::http::{self, require_loopback};
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
@@ -37,7 +37,7 @@ use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
 use crate::subscription::{Provenance, Subscriber, Subscription};
-use crate::{connection, inspect, netlink, snapshot, upstreams};
+use crate::{connection, inspect, netlink, node_dns, prober, snapshot};
 
 /// How long `inspect` waits for Docker.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -71,7 +71,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
     let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
-    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone());
+    let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
+    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone(), prober);
     if told.peek().readiness != Readiness::Loading {
         // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
         tokio::time::timeout(FIRST_LIST_PATIENCE, local.wait_for(|state| state.is_complete)).await.ok();
@@ -81,20 +82,17 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
     let links = metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics));
     let links = started(jobs, &settings, links);
-    let dns = bind_dns(&settings).await;
-    let address = dns.as_ref().map(Listeners::address);
-    if let Some(listeners) = dns {
-        let role = NodeRole {
-            cluster: identity.node.cluster.clone(),
-            az: identity.az.clone(),
-            clients: Arc::new(LocalClients(local.clone())),
-            follow: Arc::new(follows.clone()),
-            forwarder: Some(forwarder(jobs, &settings, metrics.register(ForwardMetrics::new))),
-        };
-        let metrics = metrics.register(dns_metrics::Metrics::new);
-        let server = Server { view: answers.clone(), authority: authority.clone(), role: Role::Node(role), metrics };
-        listeners.serve(jobs, Arc::new(server));
-    }
+    let role = NodeRole {
+        cluster: identity.node.cluster.clone(),
+        az: identity.az.clone(),
+        clients: Arc::new(LocalClients(local.clone())),
+        follow: Arc::new(follows.clone()),
+        forwarder: Some(forwarder(jobs, &settings, metrics.register(ForwardMetrics::new))),
+    };
+    let dns_metrics = metrics.register(dns_metrics::Metrics::new);
+    let (view, authority_too) = (answers.clone(), authority.clone());
+    let server = Server { view, authority: authority_too, role: Role::Node(role), metrics: dns_metrics };
+    let dns = node_dns::start(jobs, settings.sidecar.dns.into(), Arc::new(server)).await;
     let admin = Admin {
         authority,
         registry_http: registry_http(&registries),
@@ -104,7 +102,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
         local: local.clone(),
         progress,
         links,
-        dns: address,
+        dns,
         follows: follows.clone(),
     };
     admin::serve(jobs, listener, admin, metrics);
@@ -229,20 +227,6 @@ fn started(jobs: &Jobs, settings: &Settings, links: Result<Links, LinkError>) ->
     }
 }
 
-async fn bind_dns(settings: &Settings) -> Option<Listeners> {
-    match Listeners::bind(settings.sidecar.dns.into()).await {
-        Ok(listeners) => {
-            logging::announce("node-dns", listeners.address());
-            Some(listeners)
-        }
-        Err(error) => {
-            let error = anyhow::Error::from(error);
-            error!("no DNS for containers on this node (setting `sidecar.dns`): {error:#}");
-            None
-        }
-    }
-}
-
 /// Asks the resolvers of the settings, else those of the host, whatever they are at the time.
 fn forwarder(jobs: &Jobs, settings: &Settings, metrics: ForwardMetrics) -> Arc<Forwarder> {
     let own = IpAddr::V4(*settings.sidecar.dns.ip());
@@ -250,10 +234,10 @@ fn forwarder(jobs: &Jobs, settings: &Settings, metrics: ForwardMetrics) -> Arc<F
         return Forwarder::new(jobs.clone(), upstreams, &[own], metrics);
     }
     let path = Path::new(upstreams::RESOLV_CONF);
-    let now = upstreams::read(path, own);
+    let now = upstreams::read(path, &[own]);
     let forwarder = Forwarder::new(jobs.clone(), &now, &[own], metrics);
     let told = forwarder.clone();
-    jobs.start("upstreams", async move { upstreams::follow(path, own, now, |now| told.set_upstreams(now)).await });
+    jobs.start("upstreams", async move { upstreams::follow(path, &[own], now, |now| told.set_upstreams(now)).await });
     forwarder
 }
 

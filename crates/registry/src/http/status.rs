@@ -7,6 +7,7 @@ use portolan_core::name::Label;
 use portolan_dns::resolution::readiness_word;
 
 use super::{Shared, api, convert, read};
+use crate::catalog::Catalog;
 use crate::ecs::status::{ClusterStatus, QueueStatus, Status};
 
 /// The registry about itself.
@@ -26,9 +27,16 @@ pub(super) async fn status(State(surface): Shared) -> Response {
         nodes: count(catalog.nodes.len()),
         silent_nodes: count(catalog.nodes.values().filter(|node| node.silence.is_some()).count()),
         endpoints: convert::counts(catalog.view.services.values().flat_map(|service| convert::endpoints(service))),
+        held: held(&catalog),
         aws: surface.shown.ecs.as_ref().map(|ecs| aws(&ecs.load())),
     };
     read::with_epoch(Json(status).into_response(), &catalog)
+}
+
+/// How much limits hold back.
+fn held(catalog: &Catalog) -> api::HeldCounts {
+    let frozen = catalog.frozen();
+    api::HeldCounts { endpoints: count(frozen.endpoints), nodes: count(frozen.nodes), services: count(frozen.services) }
 }
 
 fn aws(status: &Status) -> api::AwsStatus {

@@ -10,12 +10,15 @@ use portolan_core::ecs::EcsReport;
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 
 use super::Intake;
-use crate::store::evidence::{
-    AbsenceRecord, AloneRecord, ClusterRecord, ExternalRecord, FamilyRecord, OrderRecord, ProbeRecord, ResolvedRecord,
-    ServiceRecord,
-};
+use crate::store::evidence::{AbsenceRecord, AloneRecord, ClusterRecord, FamilyRecord, ProbeRecord, ServiceRecord};
 use crate::store::record::{decode, encode};
-use crate::store::{CommitError, Key, StoreError, Target, Transaction, WRITES_MAX};
+use crate::store::{CommitError, Key, StoreError, Transaction, WRITES_MAX};
+
+// What operators' words are made of: the surface that hears them knows no store.
+pub use crate::store::Target;
+pub use crate::store::evidence::{
+    CheckState, ExternalEndpoint, ExternalRecord, Order, OrderRecord, ResolvedPlace, ResolvedRecord,
+};
 
 /// One statement. `None` takes back what was stated before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,8 @@ pub enum Statement {
 }
 
 impl Statement {
-    fn write(self) -> (Key, Option<Bytes>) {
+    /// Its key, and the value that it has from now on.
+    pub(crate) fn write(self) -> (Key, Option<Bytes>) {
         match self {
             Statement::Cluster(cluster, value) => (Key::Cluster(cluster), value.map(|v| encode(&v))),
             Statement::Ecs(node, value) => (Key::Ecs(node), value.map(|v| encode(&v))),

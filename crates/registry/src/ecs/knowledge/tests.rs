@@ -106,13 +106,16 @@ fn silent_catalog() -> Catalog {
         addresses: Vec::new(),
         az: None,
         version: "0.1.0".to_owned(),
+        has_sidecar: true,
         boot_id: "b".to_owned(),
         session: 1,
         generation: 1,
         speaking_since_ms: NOW_MS,
         silence: Some(Silence { since_ms: NOW_MS, passage: None }),
+        presence_revision: None,
         reported_at_ms: NOW_MS,
         containers: 1,
+        unnamed: 0,
         refusals: Vec::new(),
     };
     let mut catalog = catalog();

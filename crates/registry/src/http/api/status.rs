@@ -32,9 +32,23 @@ pub struct Status {
     pub silent_nodes: u32,
     /// How many endpoints stand where.
     pub endpoints: StateCounts,
+    /// What is kept only because too much would be removed at once by weak evidence.
+    #[serde(default)]
+    pub held: HeldCounts,
     /// How it stands with AWS; absent where it is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsStatus>,
+}
+
+/// How much limits hold back. All zero: nothing is frozen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeldCounts {
+    /// How many endpoints.
+    pub endpoints: u32,
+    /// On how many nodes.
+    pub nodes: u32,
+    /// Of how many services.
+    pub services: u32,
 }
 
 /// How it stands with AWS.
