@@ -14,6 +14,7 @@
 pub mod container;
 pub mod dig;
 pub mod dockerd;
+pub mod double;
 pub mod http;
 pub mod image;
 pub mod janitor;

@@ -16,11 +16,14 @@ mod portolan;
 mod registrator;
 mod value;
 
+pub use value::{meta, tag};
+
 /// What exceeds this is no setting that a person wrote.
 const VALUE_OCTETS_MAX: usize = 4096;
-/// As many as Consul allows of metadata; tags have the same use.
-const TAGS_MAX: usize = 64;
-const META_MAX: usize = 64;
+/// As many tags: they have the same use as metadata.
+pub const TAGS_MAX: usize = 64;
+/// As many entries of metadata as Consul allows.
+pub const META_MAX: usize = 64;
 /// Ports of one container that labels may speak of.
 const PORTS_MAX: usize = 256;
 /// Enough to find the mistake; a container with more is summed up in the last one.
@@ -111,6 +114,26 @@ impl Default for Declaration {
             refusals: Vec::new(),
             is_refused: false,
         }
+    }
+}
+
+impl Declaration {
+    /// Tags, and metadata in the order of its keys, of a container that registers `ports`. Those that Registrator's labels
+    /// give to one port count where it is the only one; else that is refused.
+    pub fn tags_and_meta(&self, ports: &[u16], refusals: &mut Vec<Refusal>) -> (Vec<String>, Vec<(String, String)>) {
+        let (mut tags, mut meta) = (self.tags.clone(), self.meta.clone());
+        for (port, own) in self.ports.iter().filter(|(_, own)| !own.tags.is_empty() || !own.meta.is_empty()) {
+            if ports != [*port] {
+                let reason = "tags and metadata of one port are read only where it is the container's only one";
+                refusals.push(Refusal::new(format!("port {port}"), reason));
+                continue;
+            }
+            if !own.tags.is_empty() {
+                tags.clone_from(&own.tags);
+            }
+            meta.extend(own.meta.clone());
+        }
+        (tags, meta.into_iter().collect())
     }
 }
 

@@ -17,6 +17,8 @@ pub mod labels;
 pub mod lookup;
 pub mod name;
 pub mod naming;
+pub mod neighbours;
+pub mod reach;
 pub mod refusal;
 pub mod rules;
 pub mod selection;

@@ -22,9 +22,9 @@ pub mod extended {
     use super::Extended;
 
     /// Answered from what was stored; nobody confirmed it yet.
-    pub const STALE: Extended = Extended { code: 3, text: "not confirmed since the start" };
+    pub const STALE: Extended = Extended { code: 3, text: "no registry confirms it at present" };
     /// The same for a name that was not there.
-    pub const STALE_NXDOMAIN: Extended = Extended { code: 19, text: "not confirmed since the start" };
+    pub const STALE_NXDOMAIN: Extended = Extended { code: 19, text: "no registry confirms it at present" };
     /// Nothing was loaded yet.
     pub const NOT_READY: Extended = Extended { code: 14, text: "services are not loaded yet" };
     /// Not ours, and this server asks nobody.

@@ -4,6 +4,7 @@
 //! 1,024 packets per interface); stale answers while nobody upstream answers (RFC 8767). What is stored are the upstream's
 //! own records, unread but for their TTLs, so types unknown here pass unharmed. Nothing is ever asked of ourselves.
 
+pub mod addresses;
 mod cache;
 mod exchange;
 mod packet;

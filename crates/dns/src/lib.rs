@@ -10,7 +10,7 @@
 //! - [`authority`]: the settings of the zone.
 //! - [`wire`]: encodes and decodes messages.
 //! - [`answer`]: the one function that decides what a name answers.
-//! - [`server`]: from a packet to its reply, with the waits.
+//! - [`server`]: from a packet to its reply, with the waits; `table`: replies that are ready.
 //! - [`listen`]: binds UDP and TCP, and serves both.
 //! - [`forward`]: everything outside the zone, on a node.
 //! - [`metrics`]: counts of questions by outcome.
@@ -25,6 +25,7 @@ pub mod listen;
 pub mod metrics;
 pub mod resolution;
 pub mod server;
+mod table;
 mod tcp;
 mod udp;
 pub mod wire;

@@ -3,6 +3,8 @@
 //! Most replies are ready at once. Two kinds take time: a service that has to be followed first (at most 200 ms), and a
 //! name outside the zone, which goes to the forwarder. The transports bound how many of those there are at once.
 
+mod ready;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,8 @@ use crate::authority::Authority;
 use crate::forward::Forwarder;
 use crate::metrics::Metrics;
 use crate::wire::{Decoded, Extended, Reply, Request, Transport, decode, encode};
+
+pub(crate) use ready::Desk;
 
 /// How long a first question waits for the endpoints of a service. Stub resolvers ask again after a second at the least.
 const FOLLOW_PATIENCE: Duration = Duration::from_millis(200);
@@ -148,7 +152,7 @@ impl Server {
                 return Step::Drop;
             }
         };
-        let wait = match self.outcome(&request, packet.peer) {
+        let wait = match self.outcome(&request, packet.peer, &self.view.peek()) {
             Outcome::Reply(reply) => {
                 self.write(&request, reply, out);
                 return Step::Send;
@@ -190,7 +194,7 @@ impl Server {
         let is_known = |view: &View| view.service(key).is_none_or(|s| s.known_endpoints().is_some());
         // Whether it came or not shows in the answer itself.
         tokio::time::timeout(FOLLOW_PATIENCE, view.wait_for(is_known)).await.ok();
-        match self.outcome(request, peer) {
+        match self.outcome(request, peer, &self.view.peek()) {
             Outcome::Reply(reply) => reply,
             Outcome::Follow(_) | Outcome::Forward => {
                 Reply::bare(ResponseCode::ServFail).because(extended::NOT_FOLLOWED)
@@ -198,7 +202,7 @@ impl Server {
         }
     }
 
-    fn outcome(&self, request: &Request, peer: IpAddr) -> Outcome {
+    fn outcome(&self, request: &Request, peer: IpAddr, view: &View) -> Outcome {
         let Some(question) = &request.question else {
             return Outcome::Reply(Reply::bare(ResponseCode::FormErr));
         };
@@ -218,7 +222,7 @@ impl Server {
             order_seed: rand::random(),
             authority: &self.authority,
         };
-        answer(question, &self.view.peek(), &client)
+        answer(question, view, &client)
     }
 
     fn forwarder(&self) -> Option<&Arc<Forwarder>> {

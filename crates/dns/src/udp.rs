@@ -1,6 +1,7 @@
 //! DNS over UDP: a fixed number of workers on one socket. No task per packet: only questions that have to wait get one,
 //! and of those there is a bounded number; beyond it the answer is SERVFAIL at once, and the client asks again.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use crate::server::{Packet, Pending, Server, Step};
+use crate::server::{Desk, Packet, Pending, Server, Step};
 use crate::wire::Transport;
 
 /// One waits in the kernel while the other answers; more than two cores are not for DNS.
@@ -21,6 +22,8 @@ const FORWARDS_MAX: usize = 512;
 const FOLLOWS_MAX: usize = 256;
 /// Larger than what we announce (1,232), so that nobody who respects it is cut.
 const PACKET_OCTETS_MAX: usize = 2048;
+/// How many packets one worker answers before others have their turn.
+const BATCH_MAX: usize = 64;
 /// After a receive error: the next call may fail in the same way, and must not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(5);
 
@@ -51,25 +54,35 @@ struct Worker {
 
 impl Worker {
     async fn run(self) {
-        let mut packet = vec![0; PACKET_OCTETS_MAX];
-        let mut reply = Vec::with_capacity(PACKET_OCTETS_MAX);
+        let mut desk = Desk::new(rand::random());
+        let (mut packet, mut reply) = (vec![0; PACKET_OCTETS_MAX], Vec::with_capacity(PACKET_OCTETS_MAX));
         loop {
-            let (length, peer) = match self.socket.recv_from(&mut packet).await {
-                Ok(received) => received,
-                Err(error) => {
-                    // An ICMP error about an earlier reply, or no memory: neither is a reason to stop.
-                    debug!(%error, "receive a DNS question");
-                    tokio::time::sleep(ERROR_PAUSE).await;
-                    continue;
-                }
-            };
-            let packet = Packet { octets: &packet[..length], peer: peer.ip(), transport: Transport::Udp };
-            match self.server.begin(packet, &mut reply) {
-                Step::Send => send(&self.socket, &reply, peer).await,
-                Step::Drop => {}
-                Step::Wait(pending) => self.wait(pending, peer, &mut reply).await,
+            if let Err(error) = self.serve_batch(&mut desk, &mut packet, &mut reply).await {
+                // An ICMP error about an earlier reply, or no memory: neither is a reason to stop.
+                debug!(%error, "receive a DNS question");
+                tokio::time::sleep(ERROR_PAUSE).await;
             }
         }
+    }
+
+    /// Waits for packets and answers those that are there. Asking the kernel straight away, rather than the runtime for each
+    /// packet, saves a twentieth of the time.
+    async fn serve_batch(&self, desk: &mut Desk, packet: &mut [u8], reply: &mut Vec<u8>) -> io::Result<()> {
+        self.socket.readable().await?;
+        for _ in 0..BATCH_MAX {
+            let (length, peer) = match self.socket.try_recv_from(packet) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                received => received?,
+            };
+            let packet = Packet { octets: &packet[..length], peer: peer.ip(), transport: Transport::Udp };
+            match self.server.begin_at(desk, packet, reply) {
+                Step::Send => send(&self.socket, reply, peer).await,
+                Step::Drop => {}
+                Step::Wait(pending) => self.wait(pending, peer, reply).await,
+            }
+        }
+        tokio::task::yield_now().await;
+        Ok(())
     }
 
     async fn wait(&self, pending: Pending, peer: SocketAddr, reply: &mut Vec<u8>) {
@@ -89,7 +102,11 @@ impl Worker {
 }
 
 async fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {
-    if let Err(error) = socket.send_to(reply, peer).await {
+    let sent = match socket.try_send_to(reply, peer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send_to(reply, peer).await,
+        sent => sent,
+    };
+    if let Err(error) = sent {
         debug!(%error, %peer, "send a DNS reply");
     }
 }

@@ -3,6 +3,7 @@
 //! - [`wire`]: the generated bindings. They never travel inward.
 //! - [`node_report`]: a node's evidence as bytes.
 //! - [`exchange`]: directories, service sets and their digests.
+//! - [`probe`]: where a node is asked to try a connection, and what it met.
 //!
 //! What comes from the wire is input: a value that cannot be meant is refused with its field, and the rest goes on.
 
@@ -10,6 +11,7 @@ use portolan_core::refusal::shown;
 
 pub mod exchange;
 pub mod node_report;
+pub mod probe;
 
 /// The generated bindings of `proto/portolan/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
@@ -19,7 +21,7 @@ pub mod wire {
 }
 
 /// What this build can do, told in every hello, so that older and newer peers find what they share.
-pub const FEATURES: &[&str] = &[];
+pub const FEATURES: &[&str] = &[probe::FEATURE];
 
 /// The longest message that a registry takes, in bytes: a node of a few thousand containers with long labels.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;

@@ -23,6 +23,7 @@ use tracing::error;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::intake::Intake;
+use crate::neighbours::switchboard::Switchboard;
 
 /// How often the registry says that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -37,15 +38,22 @@ const QUEUED_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Surface {
     jobs: Jobs,
-    intake: Arc<Intake>,
-    catalog: Reader<Catalog>,
-    clock: Clock,
+    joined: Joined,
     calls: Arc<Semaphore>,
 }
 
+/// What it leads to.
+#[derive(Debug, Clone)]
+pub(crate) struct Joined {
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) catalog: Reader<Catalog>,
+    pub(crate) switchboard: Switchboard,
+    pub(crate) clock: Clock,
+}
+
 impl Surface {
-    pub(crate) fn new(jobs: Jobs, intake: Arc<Intake>, catalog: Reader<Catalog>, clock: Clock) -> Self {
-        Surface { jobs, intake, catalog, clock, calls: Arc::new(Semaphore::new(CALLS_MAX)) }
+    pub(crate) fn new(jobs: Jobs, joined: Joined) -> Self {
+        Surface { jobs, joined, calls: Arc::new(Semaphore::new(CALLS_MAX)) }
     }
 
     /// Serves `listener` until shutdown.
@@ -54,9 +62,7 @@ impl Surface {
         let service = RegistryServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(TOLD_BYTES_MAX);
-        // Set here, for the server's own settings do not reach sockets that it did not open itself. Without no-delay a view
-        // that follows an acknowledgement waits 40 ms for the sidecar's delayed ACK.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(SILENCE_MAX));
+        let incoming = accepted(listener);
         jobs.start("grpc", async move {
             let mut server = tonic::transport::Server::builder();
             if let Err(error) = server.add_service(service).serve_with_incoming(incoming).await {
@@ -64,6 +70,12 @@ impl Surface {
             }
         });
     }
+}
+
+/// The connections of `listener`, with their options set here, for the server's own settings do not reach sockets that it did
+/// not open itself. Without no-delay a view that follows an acknowledgement waits 40 ms for the sidecar's delayed ACK.
+fn accepted(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(SILENCE_MAX))
 }
 
 #[tonic::async_trait]
@@ -77,13 +89,7 @@ impl Registry for Surface {
     ) -> Result<Response<Self::RegisterStream>, Status> {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| too_many())?;
         let (down, response) = mpsc::channel(QUEUED_MAX);
-        let registration = register::Registration {
-            intake: self.intake.clone(),
-            catalog: self.catalog.clone(),
-            clock: self.clock,
-            down,
-        };
-        let conversation = register::converse(registration, request.into_inner());
+        let conversation = register::converse(self.joined.clone(), down, request.into_inner());
         self.jobs.start_work("register", async move {
             conversation.await;
             drop(permit);
@@ -97,7 +103,7 @@ impl Registry for Surface {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| too_many())?;
         let (down, response) = mpsc::channel(QUEUED_MAX);
-        let conversation = subscribe::converse(self.catalog.clone(), request.into_inner(), down);
+        let conversation = subscribe::converse(self.joined.catalog.clone(), request.into_inner(), down);
         self.jobs.start_work("subscribe", async move {
             conversation.await;
             drop(permit);
@@ -108,4 +114,22 @@ impl Registry for Surface {
 
 fn too_many() -> Status {
     Status::resource_exhausted("this registry serves as many sidecars as it can: try another")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_accepted_socket_holds_small_messages_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut incoming = accepted(listener);
+        let _client = TcpStream::connect(addr).await.unwrap();
+        let socket = incoming.next().await.unwrap().unwrap();
+        assert!(socket.nodelay().unwrap());
+    }
 }

@@ -1,22 +1,27 @@
-//! The HTTP surface: what the catalog knows, as JSON, as it changes and why.
+//! The HTTP surface: what the catalog knows, as JSON, as it changes and why; and what operators say.
 //!
 //! ```text
 //! catalog ──> topics (who waits for what) ──> read (index, wait) ──> services, names, nodes, events
 //!    │                                                                        │
 //!    └──────────────────────────────convert───────────────────────────────────┘──> api (JSON)
+//!
+//! operator ──> body (fields) ──> orders, external ──> write ──> intake
 //! ```
 //!
-//! It reads only the catalog, and changes nothing. A reader who waits is woken by its own resource alone. Bounds: how
+//! It reads only the catalog, and writes only through the intake. A reader who waits is woken by its own resource alone. Bounds: how
 //! many wait, how many streams there are, how long anyone waits.
 //!
 //! - [`api`]: the shapes of the answers. The `portolan` command reads the same types.
 
 pub mod api;
+mod body;
 mod convert;
 mod events;
+mod external;
 mod names;
 mod nodes;
 mod openapi;
+mod orders;
 mod read;
 mod services;
 mod status;
@@ -24,6 +29,7 @@ mod status;
 mod tests;
 mod topics;
 mod watch;
+mod write;
 
 use std::sync::Arc;
 
@@ -32,7 +38,8 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
+use ipnet::Ipv4Net;
 use portolan_dns::authority::Authority;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
@@ -40,6 +47,8 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::ecs;
+use crate::intake::Intake;
 use topics::Topics;
 
 pub use openapi::description;
@@ -56,16 +65,23 @@ pub struct Shown {
     pub catalog: Reader<Catalog>,
     /// The zone, for resolving as DNS does.
     pub authority: Authority,
+    /// The virtual addresses: nobody may declare one.
+    pub link_range: Ipv4Net,
     /// For ages.
     pub clock: Clock,
+    /// How it stands with AWS; `None`: it is not used.
+    pub ecs: Option<Reader<ecs::status::Status>>,
 }
 
 /// What every handler has.
 #[derive(Debug)]
 struct Surface {
     shown: Shown,
+    intake: Arc<Intake>,
     started_ms: u64,
     topics: Topics,
+    /// One write at a time.
+    writers: Semaphore,
     waiters: Arc<Semaphore>,
     streams: Arc<Semaphore>,
 }
@@ -73,13 +89,15 @@ struct Surface {
 type Shared = axum::extract::State<Arc<Surface>>;
 
 /// The paths under `/api`. Starts the job that wakes who waits.
-pub fn router(shown: Shown, jobs: &Jobs) -> Router {
+pub fn router(shown: Shown, intake: Arc<Intake>, jobs: &Jobs) -> Router {
     let topics = Topics::default();
     jobs.start("http topics", topics.clone().follow(shown.catalog.clone()));
     let surface = Surface {
         started_ms: shown.clock.now().unix_ms,
         shown,
+        intake,
         topics,
+        writers: Semaphore::new(1),
         waiters: Arc::new(Semaphore::new(WAITERS_MAX)),
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
     };
@@ -90,6 +108,12 @@ pub fn router(shown: Shown, jobs: &Jobs) -> Router {
         .route("/api/explain/{name}", get(names::explain))
         .route("/api/nodes", get(nodes::list))
         .route("/api/nodes/{node}", get(nodes::one))
+        .route("/api/drain", get(orders::list))
+        .route("/api/drain/nodes/{id}", post(orders::drain_node).delete(orders::undrain_node))
+        .route("/api/drain/tasks/{id}", post(orders::drain_task).delete(orders::undrain_task))
+        .route("/api/evict/{id}", post(orders::evict).delete(orders::unevict))
+        .route("/api/external", get(external::list))
+        .route("/api/external/{cluster}/{service}", get(external::one).put(external::put).delete(external::delete))
         .route("/api/events", get(events::list))
         .route("/api/watch", get(watch::stream))
         .route("/api/status", get(status::status))

@@ -15,6 +15,8 @@ pub mod ecs;
 mod grpc;
 pub mod http;
 pub mod intake;
+mod neighbours;
+pub mod orders;
 pub mod presence;
 pub mod settings;
 pub mod store;

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::follow::Follows;
 use crate::identity::Identity;
 use crate::links::{LinkStatus, Links, PortStatus};
+use crate::node_dns;
 use crate::register::Progress;
 use crate::registration::{DockerStatus, LocalState};
 use crate::subscription::Provenance;
@@ -46,7 +47,7 @@ pub(crate) struct Admin {
     /// Its links, when it has any.
     pub(crate) links: Option<Links>,
     /// Where it answers containers, when it does.
-    pub(crate) dns: Option<SocketAddr>,
+    pub(crate) dns: node_dns::Bound,
     /// Brings endpoints.
     pub(crate) follows: Follows,
     /// Where the registry's HTTP is, as far as this node can tell.
@@ -109,8 +110,8 @@ struct LinkPort {
 
 /// Serves `admin` on `listener`.
 pub(crate) fn serve(jobs: &Jobs, listener: http::Listener, admin: Admin, metrics: Arc<Metrics>) {
-    let (view, dns) = (admin.view.clone(), admin.dns);
-    let readiness = move || would_answer(view.peek().readiness, dns);
+    let (view, dns) = (admin.view.clone(), admin.dns.clone());
+    let readiness = move || would_answer(view.peek().readiness, dns.get().copied());
     let router = Router::new()
         .route("/api/status", get(status))
         .route("/api/links", get(links))
@@ -147,7 +148,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         acknowledged: progress.acknowledged,
         refused: progress.refused,
         registry_http: admin.registry_http.clone(),
-        dns: admin.dns,
+        dns: admin.dns.get().copied(),
         has_links: admin.links.is_some(),
         services: view.services.len(),
         containers: local.reports.len(),

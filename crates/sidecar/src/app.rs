@@ -15,7 +15,6 @@ use portolan_core::naming;
 use portolan_core::view::{EndpointSet, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
 use portolan_dns::forward::{ForwardMetrics, Forwarder};
-use portolan_dns::listen::Listeners;
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Clients, NodeRole, Role, Server};
 use portolan_runtime::http::{self, require_loopback};
@@ -37,7 +36,7 @@ use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
 use crate::subscription::{Provenance, Subscriber, Subscription};
-use crate::{connection, inspect, netlink, snapshot, upstreams};
+use crate::{connection, inspect, netlink, node_dns, prober, snapshot, upstreams};
 
 /// How long `inspect` waits for Docker.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -71,7 +70,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
     let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
-    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone());
+    let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
+    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone(), prober);
     if told.peek().readiness != Readiness::Loading {
         // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
         tokio::time::timeout(FIRST_LIST_PATIENCE, local.wait_for(|state| state.is_complete)).await.ok();
@@ -81,20 +81,17 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
     let links = metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics));
     let links = started(jobs, &settings, links);
-    let dns = bind_dns(&settings).await;
-    let address = dns.as_ref().map(Listeners::address);
-    if let Some(listeners) = dns {
-        let role = NodeRole {
-            cluster: identity.node.cluster.clone(),
-            az: identity.az.clone(),
-            clients: Arc::new(LocalClients(local.clone())),
-            follow: Arc::new(follows.clone()),
-            forwarder: Some(forwarder(jobs, &settings, metrics.register(ForwardMetrics::new))),
-        };
-        let metrics = metrics.register(dns_metrics::Metrics::new);
-        let server = Server { view: answers.clone(), authority: authority.clone(), role: Role::Node(role), metrics };
-        listeners.serve(jobs, Arc::new(server));
-    }
+    let role = NodeRole {
+        cluster: identity.node.cluster.clone(),
+        az: identity.az.clone(),
+        clients: Arc::new(LocalClients(local.clone())),
+        follow: Arc::new(follows.clone()),
+        forwarder: Some(forwarder(jobs, &settings, metrics.register(ForwardMetrics::new))),
+    };
+    let dns_metrics = metrics.register(dns_metrics::Metrics::new);
+    let (view, authority_too) = (answers.clone(), authority.clone());
+    let server = Server { view, authority: authority_too, role: Role::Node(role), metrics: dns_metrics };
+    let dns = node_dns::start(jobs, settings.sidecar.dns.into(), Arc::new(server)).await;
     let admin = Admin {
         authority,
         registry_http: registry_http(&registries),
@@ -104,7 +101,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
         local: local.clone(),
         progress,
         links,
-        dns: address,
+        dns,
         follows: follows.clone(),
     };
     admin::serve(jobs, listener, admin, metrics);
@@ -224,20 +221,6 @@ fn started(jobs: &Jobs, settings: &Settings, links: Result<Links, LinkError>) ->
             error!("no links on this node: {error:#}; virtual addresses are answered and nothing serves them");
             let routes = netlink::Routes { dns: *settings.sidecar.dns.ip(), range: None };
             jobs.start("routes", netlink::keep_routes(routes));
-            None
-        }
-    }
-}
-
-async fn bind_dns(settings: &Settings) -> Option<Listeners> {
-    match Listeners::bind(settings.sidecar.dns.into()).await {
-        Ok(listeners) => {
-            logging::announce("node-dns", listeners.address());
-            Some(listeners)
-        }
-        Err(error) => {
-            let error = anyhow::Error::from(error);
-            error!("no DNS for containers on this node (setting `sidecar.dns`): {error:#}");
             None
         }
     }

@@ -9,6 +9,7 @@
 //! - [`docker`], [`health`], [`registration`], `register`: the road up, what this node sees of its containers.
 //! - [`subscription`], [`links`], [`follow`], [`snapshot`]: the road down, what the registry tells of all.
 //! - `connection`: both calls on one connection. `overlay`: own evidence over the view. [`standby`]: one at a time.
+//! - `prober`: tries connections for the registry, which asks about nodes that fell silent.
 //! - `upstreams`: the host's resolvers.
 //! - [`netlink`]: the kernel's rules and routes. [`identity`], [`settings`], [`inspect`], `admin`: for people.
 
@@ -22,7 +23,9 @@ pub mod identity;
 pub mod inspect;
 pub mod links;
 pub mod netlink;
+mod node_dns;
 mod overlay;
+mod prober;
 mod register;
 pub mod registration;
 pub mod settings;

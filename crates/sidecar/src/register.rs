@@ -1,4 +1,6 @@
 //! Registers this node: its evidence goes up as one value, whenever it changed; acknowledgements come down.
+//!
+//! So do probes, which the prober tries; their results go up between reports and never hold one back.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use portolan_core::evidence::NodeReport;
 use portolan_core::name::ServiceKey;
 use portolan_core::view::View;
 use portolan_proto::node_report;
+use portolan_proto::probe::{ProbeResult, probe_in, result_out};
 use portolan_proto::wire::registry_client::RegistryClient;
 use portolan_proto::wire::{self, register_request, register_response};
 use portolan_runtime::published::Reader;
@@ -18,12 +21,18 @@ use tracing::{debug, error};
 
 use crate::connection::SILENCE_MAX;
 use crate::identity::Identity;
+use crate::prober::Prober;
 use crate::registration::LocalState;
 
 /// How many messages wait for the connection; the sender waits when it is full.
 const REQUESTS_QUEUED: usize = 16;
+/// How many results of probes wait for the connection; one that finds it full is dropped.
+const RESULTS_QUEUED: usize = 4;
 /// How often this side says that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// How many virtual addresses a hello brings: as many as fit its message with names of the longest kind. Other sidecars bring
+/// the rest.
+const BINDINGS_MAX: usize = 20_000;
 /// How long a refused node waits before it asks again: a person has to change something.
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
@@ -65,18 +74,21 @@ pub(crate) struct Registrar {
     identity: Identity,
     local: Reader<LocalState>,
     view: Reader<View>,
+    prober: Prober,
     progress: watch::Sender<Progress>,
 }
 
 impl Registrar {
-    /// A registrar of `local`'s containers; `view` tells the virtual addresses that an empty registry adopts.
+    /// A registrar of `local`'s containers; `view` tells the virtual addresses that an empty registry adopts, `prober` tries
+    /// what the registry wants to have tried.
     pub(crate) fn new(
         identity: Identity,
         local: Reader<LocalState>,
         view: Reader<View>,
+        prober: Prober,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, receiver) = watch::channel(Progress::default());
-        (Registrar { identity, local, view, progress }, receiver)
+        (Registrar { identity, local, view, prober, progress }, receiver)
     }
 
     /// Runs over one connection until it fails.
@@ -109,18 +121,24 @@ impl Registrar {
     ) -> RegisterError {
         let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
         let mut silent_at = Instant::now() + SILENCE_MAX;
+        let (results, mut tried) = mpsc::channel(RESULTS_QUEUED);
         loop {
             let is_welcome = self.progress.borrow().is_connected;
-            // Cancel-safe: `changed`, `tick` and tonic's `message` lose nothing when another branch wins.
+            // Cancel-safe: `changed`, `recv`, `tick` and tonic's `message` lose nothing when another branch wins.
             let kind = tokio::select! {
                 message = next(&mut down) => {
                     silent_at = Instant::now() + SILENCE_MAX;
                     match message.and_then(|message| self.take(message)) {
                         Ok(Taken::Welcome) if self.local.peek().is_complete => self.report(),
                         Ok(Taken::Welcome | Taken::Nothing) => continue,
+                        Ok(Taken::Probe(probe)) => match self.probe(probe, &results) {
+                            Some(result) => probe_result(&result),
+                            None => continue,
+                        },
                         Err(error) => return error,
                     }
                 }
+                Some(result) = tried.recv() => probe_result(&result),
                 is_open = self.local.changed(), if is_welcome => {
                     if !is_open {
                         return RegisterError::Ended;
@@ -157,9 +175,21 @@ impl Registrar {
                 return Err(RegisterError::Refused(refused.reason));
             }
             Some(register_response::Kind::Heartbeat(_)) => {}
+            Some(register_response::Kind::Probe(probe)) => return Ok(Taken::Probe(probe)),
             None => debug!("a message of a kind that this version does not know was dropped"),
         }
         Ok(Taken::Nothing)
+    }
+
+    /// Hands a probe to the prober. What it says at once, it says because too many wait.
+    fn probe(&self, probe: wire::Probe, results: &mpsc::Sender<ProbeResult>) -> Option<ProbeResult> {
+        match probe_in(probe) {
+            Ok(probe) => self.prober.ask(probe, results.clone()),
+            Err(error) => {
+                debug!("a probe was dropped: {error}");
+                None
+            }
+        }
     }
 
     /// The newest evidence as the next generation.
@@ -187,13 +217,14 @@ impl Registrar {
     fn bindings(&self) -> Vec<wire::Binding> {
         let view = self.view.load();
         let linked = view.services.values().filter_map(|s| s.link.as_ref().map(|link| binding(&s.key, link.address)));
-        linked.collect()
+        linked.take(BINDINGS_MAX).collect()
     }
 }
 
 /// What a message asks of the conversation.
 enum Taken {
     Welcome,
+    Probe(wire::Probe),
     Nothing,
 }
 
@@ -204,6 +235,10 @@ async fn next(down: &mut tonic::Streaming<wire::RegisterResponse>) -> Result<wir
 
 fn request(kind: register_request::Kind) -> wire::RegisterRequest {
     wire::RegisterRequest { kind: Some(kind) }
+}
+
+fn probe_result(result: &ProbeResult) -> register_request::Kind {
+    register_request::Kind::ProbeResult(result_out(result))
 }
 
 fn binding(key: &ServiceKey, address: Ipv4Addr) -> wire::Binding {

@@ -71,7 +71,7 @@ fn place(path: &str) -> Option<(&str, Vec<String>)> {
     let (krate, file) = path.strip_prefix("crates/")?.split_once("/src/")?;
     let module: Vec<String> = file.strip_suffix(".rs")?.split('/').map(str::to_owned).collect();
     // Tests may cross.
-    (module.last()? != "tests").then_some((krate, module))
+    (!module.iter().any(|name| name == "tests")).then_some((krate, module))
 }
 
 /// Collects the top-level modules that a file names.
@@ -148,6 +148,7 @@ mod tests {
             (store, "use crate::clock::Clock; use portolan_core::catalog::X;", 0),
             (store, "#[cfg(test)] mod tests { use crate::catalog::Catalog; }", 0),
             ("crates/registry/src/store/tests.rs", "use crate::catalog::Catalog;", 0),
+            ("crates/registry/src/http/tests/writes.rs", "use crate::store::Key;", 0),
             ("crates/registry/src/app.rs", "use crate::{catalog, store};", 0),
             ("crates/sidecar/src/dns.rs", "use crate::health::Checks;", 1),
             ("crates/sidecar/src/docker/facts.rs", "use crate::links as l;", 1),

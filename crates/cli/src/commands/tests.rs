@@ -63,7 +63,7 @@ fn pages() -> Vec<(&'static str, Value)> {
         "addresses": ["10.0.0.5"], "az": "eu-west-1a", "sidecar": "silent", "since": "2026-01-02T03:05:30.000Z",
         "version": "0.1.0", "reported": "2026-01-02T03:05:30.000Z", "containers": 4, "refused": 1});
     let resolution = json!({"name": "es.prod.ecs.internal.", "answered_by": "sidecar", "status": "NOERROR",
-        "note": "not confirmed since the start", "readiness": "stale", "index": 7, "ttl_seconds": 1,
+        "note": "no registry confirms it at present", "readiness": "stale", "index": 7, "ttl_seconds": 1,
         "virtual_address": "198.18.7.9", "addresses": ["198.18.7.9"],
         "srv": [{"priority": 0, "weight": 1, "port": 32768, "target": "ip-10-0-0-5.addr.ecs.internal.",
             "address": "10.0.0.5", "state": "usable", "node": "n1", "container": "es"}],
@@ -147,7 +147,7 @@ es       prod     198.18.7.9       vip   9200/tcp:9200  2          1     10     
         "\
 es.prod.ecs.internal. NOERROR
 answered by the registry at http://SERVER (index 7, stale, TTL 1 s)
-note: not confirmed since the start
+note: no registry confirms it at present
 A     198.18.7.9  virtual address: links lead from it to the endpoints
 SRV   10.0.0.5:32768  usable  weight 1  es on n1
 PTR   n1.node.prod.ecs.internal.

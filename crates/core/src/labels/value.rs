@@ -72,13 +72,25 @@ pub(super) fn tags(text: &str) -> Result<Vec<String>, String> {
     if tags.len() > TAGS_MAX {
         return Err(format!("holds {} tags; at most {TAGS_MAX} are read", tags.len()));
     }
-    match tags.iter().find_map(|tag| printable(tag, TAG_OCTETS_MAX).err()) {
+    match tags.iter().find_map(|text| tag(text).err()) {
         Some(reason) => Err(format!("a tag {reason}")),
         None => Ok(tags),
     }
 }
 
-pub(super) fn meta(key: &str, text: &str) -> Result<(String, String), String> {
+/// One tag.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn tag(text: &str) -> Result<String, String> {
+    printable(text, TAG_OCTETS_MAX).map(|()| text.to_owned())
+}
+
+/// One entry of metadata.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn meta(key: &str, text: &str) -> Result<(String, String), String> {
     let is_key = (1..=META_KEY_OCTETS_MAX).contains(&key.len())
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if !is_key {

@@ -53,13 +53,18 @@ pub(super) struct Stored {
 
 impl Asked {
     pub(super) fn new(question: &Question, request: &Request) -> Asked {
+        let wants_dnssec = request.edns.is_some_and(|edns| edns.wants_dnssec);
+        Asked { wants_dnssec, checking_disabled: request.checking_disabled, ..Asked::plain(question) }
+    }
+
+    /// A question of our own.
+    pub(super) fn plain(question: &Question) -> Asked {
         let mut octets = Vec::new();
         put_question(question, &mut octets);
         // Type and class are no letters, but lowering them could change them.
         let name = octets.len() - 4;
         octets[..name].make_ascii_lowercase();
-        let wants_dnssec = request.edns.is_some_and(|edns| edns.wants_dnssec);
-        Asked { question: octets, wants_dnssec, checking_disabled: request.checking_disabled }
+        Asked { question: octets, wants_dnssec: false, checking_disabled: false }
     }
 
     pub(super) fn octets(&self) -> usize {
@@ -150,6 +155,16 @@ impl Stored {
 
     pub(super) fn octets(&self) -> usize {
         self.message.len() + 2 * self.ttls.len()
+    }
+
+    /// The message, its records whole and counted.
+    pub(super) fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// How long it holds.
+    pub(super) fn ttl(&self) -> Duration {
+        Duration::from_secs(self.ttl.into())
     }
 
     pub(super) fn is_cacheable(&self) -> bool {

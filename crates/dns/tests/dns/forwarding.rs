@@ -18,13 +18,16 @@ use crate::started::{Started, node};
 type Handler = dyn Fn(usize, Message) -> Option<Vec<u8>> + Send + Sync;
 
 /// A resolver: `handler` gets the number of the packet and the packet.
-struct Upstream {
-    address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     asked: Arc<AtomicUsize>,
 }
 
 impl Upstream {
-    async fn start(jobs: &Jobs, handler: impl Fn(usize, Message) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        jobs: &Jobs,
+        handler: impl Fn(usize, Message) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
         let (udp, tcp) = bound().await;
         let address = udp.local_addr().unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
@@ -84,13 +87,13 @@ fn answered(asked: Message, ttl: u32) -> Vec<u8> {
     reply.to_vec().unwrap()
 }
 
-fn failed(asked: Message, code: ResponseCode) -> Vec<u8> {
+pub(crate) fn failed(asked: Message, code: ResponseCode) -> Vec<u8> {
     let mut reply = asked.into_response();
     reply.metadata.response_code = code;
     reply.to_vec().unwrap()
 }
 
-fn missing(asked: Message) -> Vec<u8> {
+pub(crate) fn missing(asked: Message) -> Vec<u8> {
     let mut reply = asked.into_response();
     reply.metadata.response_code = ResponseCode::NXDomain;
     let zone = hickory_proto::rr::Name::from_ascii("example.com.").unwrap();

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
+mod addresses;
 mod answers;
 mod fixture;
 mod forwarding;
 mod malformed;
+mod ready;
 mod served;
 mod sizes;
 mod started;

@@ -181,7 +181,11 @@ pub(crate) fn query(name: &str, record_type: &str) -> Message {
 }
 
 pub(crate) async fn by_udp(server: &Started, message: &Message) -> Message {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    by_udp_from("127.0.0.1", server, message).await
+}
+
+pub(crate) async fn by_udp_from(address: &str, server: &Started, message: &Message) -> Message {
+    let socket = UdpSocket::bind((address, 0)).await.unwrap();
     socket.connect(server.address).await.unwrap();
     socket.send(&message.to_vec().unwrap()).await.unwrap();
     let mut reply = [0; 4096];

@@ -293,7 +293,7 @@ impl LinkPlane {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterRequest {
-    #[prost(oneof = "register_request::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "register_request::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<register_request::Kind>,
 }
 /// Nested message and enum types in `RegisterRequest`.
@@ -308,6 +308,8 @@ pub mod register_request {
         Report(::prost::bytes::Bytes),
         #[prost(message, tag = "3")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "4")]
+        ProbeResult(super::ProbeResult),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -341,14 +343,14 @@ pub struct Binding {
     #[prost(fixed32, tag = "3")]
     pub address: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterResponse {
-    #[prost(oneof = "register_response::Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "register_response::Kind", tags = "1, 2, 3, 4, 5")]
     pub kind: ::core::option::Option<register_response::Kind>,
 }
 /// Nested message and enum types in `RegisterResponse`.
 pub mod register_response {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
         Welcome(super::Welcome),
@@ -359,6 +361,9 @@ pub mod register_response {
         Refused(super::RefusedNode),
         #[prost(message, tag = "4")]
         Heartbeat(super::Heartbeat),
+        /// only to peers with the feature "probe"
+        #[prost(message, tag = "5")]
+        Probe(super::Probe),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -382,6 +387,34 @@ pub struct Acknowledgement {
 pub struct RefusedNode {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+}
+/// Try to connect to these places, and say what you met. No byte is sent on a connection.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Probe {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub targets: ::prost::alloc::vec::Vec<Place>,
+    /// Endpoints of nodes that speak. Only if one of them is reached do failures count.
+    #[prost(message, repeated, tag = "3")]
+    pub controls: ::prost::alloc::vec::Vec<Place>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Place {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProbeResult {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// in the order of the targets; what is missing was not tried
+    #[prost(enumeration = "Met", repeated, tag = "2")]
+    pub met: ::prost::alloc::vec::Vec<i32>,
+    #[prost(bool, tag = "3")]
+    pub is_control_reached: bool,
 }
 /// Says that the sender is alive. Sent every second by both ends of both calls.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -570,6 +603,42 @@ pub struct Digest {
     pub directory: u64,
     #[prost(fixed64, tag = "3")]
     pub sets: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Met {
+    /// not tried, or failed by the node's own fault
+    Unspecified = 0,
+    Connected = 1,
+    Refused = 2,
+    TimedOut = 3,
+    Unreachable = 4,
+}
+impl Met {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MET_UNSPECIFIED",
+            Self::Connected => "MET_CONNECTED",
+            Self::Refused => "MET_REFUSED",
+            Self::TimedOut => "MET_TIMED_OUT",
+            Self::Unreachable => "MET_UNREACHABLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MET_UNSPECIFIED" => Some(Self::Unspecified),
+            "MET_CONNECTED" => Some(Self::Connected),
+            "MET_REFUSED" => Some(Self::Refused),
+            "MET_TIMED_OUT" => Some(Self::TimedOut),
+            "MET_UNREACHABLE" => Some(Self::Unreachable),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -1,4 +1,6 @@
 //! Register: hears one sidecar. What it reports is durable when it is acknowledged.
+//!
+//! A sidecar that can try connections has a line on the switchboard for as long as its stream lasts.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use portolan_core::name::ServiceKey;
 use portolan_proto::exchange::service_name_in;
 use portolan_proto::node_report::node_key;
+use portolan_proto::probe::{self, Probe, probe_out, result_in};
 use portolan_proto::wire::{self, register_request, register_response::Kind};
 use portolan_proto::{FEATURES, FieldError};
 use portolan_runtime::published::Reader;
@@ -15,10 +18,11 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{HEARTBEAT_EVERY, SILENCE_MAX};
+use super::{HEARTBEAT_EVERY, Joined, SILENCE_MAX};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::intake::{Hello, Intake, OpenError, Session, Standing};
+use crate::neighbours::switchboard::Line;
 
 /// How long a new call may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -26,18 +30,10 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 type Down = mpsc::Sender<Result<wire::RegisterResponse, Status>>;
 type Up = Streaming<wire::RegisterRequest>;
 
-/// What a registration needs.
-pub(super) struct Registration {
-    pub(super) intake: Arc<Intake>,
-    pub(super) catalog: Reader<Catalog>,
-    pub(super) clock: Clock,
-    pub(super) down: Down,
-}
-
 /// Serves one registration until either side ends it.
-pub(super) async fn converse(registration: Registration, mut up: Up) {
-    let Registration { intake, catalog, clock, down } = registration;
-    let hello = match timeout(HELLO_WITHIN, hello(&mut up)).await {
+pub(super) async fn converse(joined: Joined, down: Down, mut up: Up) {
+    let Joined { intake, catalog, switchboard, clock } = joined;
+    let (hello, can) = match timeout(HELLO_WITHIN, hello(&mut up)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(reason)) => return refuse(&down, reason).await,
         Err(_) => return refuse(&down, "no hello came".to_owned()).await,
@@ -56,8 +52,9 @@ pub(super) async fn converse(registration: Registration, mut up: Up) {
     };
     let number = session.number;
     info!(%node, session = number, "node {node} speaks, session {number}");
+    let line = can.probe.then(|| switchboard.join(session.clone()));
     let call = Call { intake, catalog, clock, session, down };
-    call.serve(up).await;
+    call.serve(up, line).await;
     info!(%node, session = number, "node {node}'s stream ended, session {number}");
     if let Err(error) = call.intake.end_session(&call.session, call.clock.now()).await {
         let error = anyhow::Error::from(error);
@@ -74,7 +71,7 @@ struct Call {
 }
 
 impl Call {
-    async fn serve(&self, mut up: Up) {
+    async fn serve(&self, mut up: Up, mut line: Option<Line>) {
         let welcome = wire::Welcome {
             session: self.session.number,
             epoch: self.catalog.peek().epoch.to_string(),
@@ -87,7 +84,7 @@ impl Call {
         let mut beat = interval(HEARTBEAT_EVERY);
         let mut silent_at = Instant::now() + SILENCE_MAX;
         loop {
-            // Cancel-safe: `message` and `tick` lose nothing when another branch wins.
+            // Cancel-safe: `message`, `question` and `tick` lose nothing when another branch wins.
             let answer = tokio::select! {
                 message = up.message() => match message {
                     Ok(Some(message)) => {
@@ -100,7 +97,7 @@ impl Call {
                                 return refuse(&self.down, "a newer session of this node took over".to_owned()).await;
                             }
                         }
-                        match self.take(message).await {
+                        match self.take(message, line.as_ref()).await {
                             Ok(answer) => answer,
                             Err(reason) => return refuse(&self.down, reason).await,
                         }
@@ -111,6 +108,7 @@ impl Call {
                         return;
                     }
                 },
+                probe = question(&mut line) => Some(Kind::Probe(probe_out(&probe))),
                 _ = beat.tick() => Some(Kind::Heartbeat(wire::Heartbeat { index: self.catalog.peek().view.index })),
                 () = sleep_until(silent_at) => return,
             };
@@ -123,8 +121,15 @@ impl Call {
     }
 
     /// Takes a message; `Err` ends the call with that reason.
-    async fn take(&self, message: wire::RegisterRequest) -> Result<Option<Kind>, String> {
-        let Some(register_request::Kind::Report(bytes)) = message.kind else { return Ok(None) };
+    async fn take(&self, message: wire::RegisterRequest, line: Option<&Line>) -> Result<Option<Kind>, String> {
+        let bytes = match message.kind {
+            Some(register_request::Kind::Report(bytes)) => bytes,
+            Some(register_request::Kind::ProbeResult(result)) => {
+                line.inspect(|line| line.answer(result_in(&result)));
+                return Ok(None);
+            }
+            Some(register_request::Kind::Hello(_) | register_request::Kind::Heartbeat(_)) | None => return Ok(None),
+        };
         let generation = self.intake.report(&self.session, bytes, self.clock.now()).await.map_err(|error| {
             let error = anyhow::Error::from(error);
             warn!(node = %self.session.node, "a report of node {} is refused: {error:#}", self.session.node);
@@ -134,7 +139,24 @@ impl Call {
     }
 }
 
-async fn hello(up: &mut Up) -> Result<Hello, String> {
+/// The next question for this node; never, when it cannot be asked.
+async fn question(line: &mut Option<Line>) -> Probe {
+    let next = match line {
+        Some(line) => line.next().await,
+        None => None,
+    };
+    match next {
+        Some(probe) => probe,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a sidecar can do beside registering.
+struct Can {
+    probe: bool,
+}
+
+async fn hello(up: &mut Up) -> Result<(Hello, Can), String> {
     let message = up.message().await.map_err(|status| status.message().to_owned())?;
     let Some(register_request::Kind::Hello(hello)) = message.and_then(|message| message.kind) else {
         return Err("the first message is not a hello".to_owned());
@@ -142,12 +164,13 @@ async fn hello(up: &mut Up) -> Result<Hello, String> {
     read_hello(hello).map_err(|error| error.to_string())
 }
 
-fn read_hello(hello: wire::RegisterHello) -> Result<Hello, FieldError> {
+fn read_hello(hello: wire::RegisterHello) -> Result<(Hello, Can), FieldError> {
     let peer = hello.peer.unwrap_or_default();
     let node = node_key(&peer.cluster, &peer.node)?;
     // A binding that cannot be read is one that was never ours to adopt.
     let bindings = hello.bindings.iter().filter_map(binding).collect();
-    Ok(Hello { node, boot_id: peer.boot_id, bindings })
+    let can = Can { probe: peer.features.iter().any(|feature| feature == probe::FEATURE) };
+    Ok((Hello { node, boot_id: peer.boot_id, bindings }, can))
 }
 
 fn binding(binding: &wire::Binding) -> Option<(ServiceKey, Ipv4Addr)> {

@@ -74,7 +74,7 @@ pub(super) async fn one(
 }
 
 /// The one node that is called so.
-fn called(catalog: &Catalog, name: &Label, cluster: Option<&Label>) -> Result<NodeKey, Problem> {
+pub(super) fn called(catalog: &Catalog, name: &Label, cluster: Option<&Label>) -> Result<NodeKey, Problem> {
     let in_cluster = |node: &&NodeStatus| cluster.is_none_or(|cluster| &node.key.cluster == cluster);
     let all = || catalog.nodes.values().map(AsRef::as_ref).filter(in_cluster);
     let mut found: Vec<&NodeStatus> = all().filter(|node| &node.key.node == name).collect();

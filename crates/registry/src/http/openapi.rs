@@ -4,13 +4,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
-use super::{api, events, names, nodes, services, status, watch};
+use super::{api, events, external, names, nodes, orders, services, status, watch};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Portolan registry",
-        description = "What runs where, what names answer, and why. Errors are problem documents (RFC 9457)."
+        description = "What runs where, what names answer, and why; what operators order and declare. Errors are problem documents (RFC 9457)."
     ),
     paths(
         services::list,
@@ -19,6 +19,17 @@ use super::{api, events, names, nodes, services, status, watch};
         names::explain,
         nodes::list,
         nodes::one,
+        orders::list,
+        orders::drain_node,
+        orders::undrain_node,
+        orders::drain_task,
+        orders::undrain_task,
+        orders::evict,
+        orders::unevict,
+        external::list,
+        external::one,
+        external::put,
+        external::delete,
         events::list,
         watch::stream,
         status::status

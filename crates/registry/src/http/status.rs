@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use portolan_core::name::Label;
 use portolan_dns::resolution::readiness_word;
 
 use super::{Shared, api, convert, read};
 use crate::catalog::Catalog;
+use crate::ecs::status::{ClusterStatus, QueueStatus, Status};
 
 /// The registry about itself.
 #[utoipa::path(get, path = "/api/status", tag = "status", responses((status = 200, body = api::Status)))]
@@ -26,6 +28,7 @@ pub(super) async fn status(State(surface): Shared) -> Response {
         silent_nodes: count(catalog.nodes.values().filter(|node| node.silence.is_some()).count()),
         endpoints: convert::counts(catalog.view.services.values().flat_map(|service| convert::endpoints(service))),
         held: held(&catalog),
+        aws: surface.shown.ecs.as_ref().map(|ecs| aws(&ecs.load())),
     };
     read::with_epoch(Json(status).into_response(), &catalog)
 }
@@ -34,6 +37,55 @@ pub(super) async fn status(State(surface): Shared) -> Response {
 fn held(catalog: &Catalog) -> api::HeldCounts {
     let frozen = catalog.frozen();
     api::HeldCounts { endpoints: count(frozen.endpoints), nodes: count(frozen.nodes), services: count(frozen.services) }
+}
+
+fn aws(status: &Status) -> api::AwsStatus {
+    let denied = status.denied.iter().map(|(action, denied)| api::AwsDenied {
+        action: (*action).to_owned(),
+        since: convert::time(denied.since_ms),
+        without: denied.without.to_owned(),
+        message: denied.message.clone(),
+    });
+    api::AwsStatus {
+        clusters: status.clusters.iter().map(|(label, cluster)| aws_cluster(label, cluster)).collect(),
+        denied: denied.collect(),
+        calls_last_minute: status.calls_last_minute,
+        calls_per_minute_max: status.calls_per_minute_max,
+        queue: status.queue.as_ref().map(aws_queue),
+    }
+}
+
+fn aws_cluster(label: &Label, cluster: &ClusterStatus) -> api::AwsCluster {
+    api::AwsCluster {
+        cluster: label.to_string(),
+        arn: cluster.arn.clone(),
+        listed: cluster.listed_ms.map(convert::time),
+        calls: cluster.calls,
+        tasks: count(cluster.tasks),
+        missing: count(cluster.missing),
+        instances: count(cluster.instances),
+        error: cluster.error.as_ref().map(aws_error),
+    }
+}
+
+fn aws_queue(queue: &QueueStatus) -> api::AwsQueue {
+    let parked = queue.parked.iter().map(|message| api::ParkedMessage {
+        message_id: message.message_id.clone(),
+        at: convert::time(message.at_ms),
+        reason: message.reason.clone(),
+        beginning: message.beginning.clone(),
+    });
+    api::AwsQueue {
+        answered: queue.answered_ms.map(convert::time),
+        applied: queue.applied,
+        error: queue.error.as_ref().map(aws_error),
+        parked_total: queue.parked_total,
+        parked: parked.collect(),
+    }
+}
+
+fn aws_error((at_ms, message): &(u64, String)) -> api::AwsError {
+    api::AwsError { at: convert::time(*at_ms), message: message.clone() }
 }
 
 fn count(number: usize) -> u32 {

@@ -3,10 +3,12 @@
 mod fixture;
 mod streams;
 mod waiting;
+mod writes;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
+use futures_util::FutureExt;
 use portolan_core::lookup::Zone;
 use portolan_core::rules::Word;
 use portolan_dns::authority::Ttl;
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
+use crate::store::memory::MemoryStore;
 use fixture::{FIRST, THEN_MS, key, put};
 
 /// The surface, and how to change what it shows.
@@ -30,7 +33,10 @@ fn setup(catalog: Catalog) -> Setup {
     let authority = Authority::new(zone, Ttl::default(), "ip-127-0-0-1.addr.ecs.internal.").unwrap();
     let jobs = Jobs::new();
     let clock = Clock::starting_at(THEN_MS + 90_000);
-    let router = router(Shown { catalog: reader, authority, clock }, &jobs);
+    let store = Arc::new(MemoryStore::new(THEN_MS));
+    let intake = Intake::open(store, clock.now()).now_or_never().unwrap().unwrap();
+    let shown = Shown { catalog: reader, authority, link_range: "198.18.0.0/16".parse().unwrap(), clock, ecs: None };
+    let router = router(shown, Arc::new(intake), &jobs);
     Setup { publisher, router, jobs }
 }
 
@@ -275,6 +281,13 @@ async fn refuses_other_hosts_and_other_sites_on_its_listener() {
         ("GET /api/status HTTP/1.1\r\nHost: evil.example", "HTTP/1.1 421 "),
         ("POST /api/status HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example", "HTTP/1.1 403 "),
         ("POST /api/status HTTP/1.1\r\nHost: localhost", "HTTP/1.1 405 "),
+        ("POST /api/drain/nodes/n1 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example", "HTTP/1.1 403 "),
+        ("POST /api/drain/nodes/n1 HTTP/1.1\r\nHost: localhost\r\nOrigin: null", "HTTP/1.1 403 "),
+        ("POST /api/drain/nodes/n1 HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-site", "HTTP/1.1 403 "),
+        ("POST /api/drain/nodes/n1 HTTP/1.1\r\nHost: evil.example", "HTTP/1.1 421 "),
+        ("DELETE /api/drain/nodes/n1 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:1", "HTTP/1.1 403 "),
+        ("PUT /api/external/a/b HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example", "HTTP/1.1 403 "),
+        ("DELETE /api/external/a/b HTTP/1.1\r\nHost: localhost", "HTTP/1.1 404 "),
     ] {
         let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
         stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();

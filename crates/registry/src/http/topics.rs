@@ -15,7 +15,7 @@ use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_runtime::published::Reader;
 use tokio::sync::watch;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Stated};
 
 /// Something that can be waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,6 +28,12 @@ pub(super) enum Topic {
     Nodes,
     /// One node.
     Node(NodeKey),
+    /// Every order of an operator.
+    Orders,
+    /// Every declared service.
+    Externals,
+    /// One declared service.
+    External(ServiceKey),
 }
 
 /// Of which services.
@@ -61,7 +67,7 @@ pub(super) struct Topics {
 #[derive(Debug, Default)]
 struct Inner {
     seen: Arc<Catalog>,
-    /// Of every topic that has changed, and is still there.
+    /// Of every topic that has changed since the first catalog, and is still there.
     indexes: HashMap<Topic, u64>,
     /// Of every other topic.
     floor: u64,
@@ -112,10 +118,12 @@ impl Topics {
     pub(super) fn take(&self, catalog: Arc<Catalog>) {
         let mut inner = self.locked();
         let before = std::mem::replace(&mut inner.seen, catalog.clone());
-        let is_first = inner.floor == 0;
         let index = catalog.view.index;
-        if is_first {
+        if inner.floor == 0 {
+            // The first: whatever it holds, nothing of it has changed since, so everything has its index.
             inner.floor = index;
+            inner.waiting.values().for_each(|sender| sender.send_replace(()));
+            return;
         }
         // Each topic once, however much of it changed: an index must not run ahead of the store's.
         let mut changed: HashMap<Topic, Fate> = HashMap::new();
@@ -129,6 +137,7 @@ impl Topics {
             changed.insert(Topic::Explained(Scope::Cluster(key.cluster.clone())), Fate::Stays);
             changed.insert(Topic::Explained(Scope::Service(key)), fate);
         }
+        stated(&before.stated, &catalog.stated, &mut changed);
         for (key, fate) in touched(&before.nodes, &catalog.nodes) {
             changed.insert(Topic::Nodes, Fate::Stays);
             changed.insert(Topic::Node(key), fate);
@@ -161,9 +170,9 @@ enum Fate {
 
 impl Inner {
     fn change(&mut self, topic: Topic, index: u64, fate: Fate) {
-        let before = self.indexes.get(&topic).copied();
-        // A topic that was counted at this very index already has changed again since.
-        let now = before.map_or(index.max(self.floor), |before| index.max(before + 1));
+        let told = self.indexes.get(&topic).copied().unwrap_or(self.floor);
+        // What changed in nothing that has an index of its own is counted all the same: a commit was needed for it.
+        let now = index.max(told + 1);
         if let Some(sender) = self.waiting.get(&topic) {
             sender.send_replace(());
         }
@@ -174,6 +183,22 @@ impl Inner {
                 self.floor = self.floor.max(now);
             }
         }
+    }
+}
+
+/// What operators and ECS stated. That of ECS is told where a service is explained.
+fn stated(before: &Stated, now: &Stated, changed: &mut HashMap<Topic, Fate>) {
+    if !touched(&before.orders, &now.orders).is_empty() {
+        changed.insert(Topic::Orders, Fate::Stays);
+    }
+    let declared = touched(&before.externals, &now.externals);
+    let resolved = touched(&before.resolved, &now.resolved).into_iter().map(|(key, _)| (key, Fate::Stays));
+    for (key, fate) in resolved.chain(declared) {
+        changed.insert(Topic::Externals, Fate::Stays);
+        changed.insert(Topic::External(key), fate);
+    }
+    for (key, _) in touched(&before.services, &now.services) {
+        changed.entry(Topic::Explained(Scope::Service(key))).or_insert(Fate::Stays);
     }
 }
 

@@ -2,12 +2,11 @@
 //! equals, those that just failed last.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use portolan_core::endpoint::Endpoint;
 use portolan_core::selection::Rank;
 use rand::seq::SliceRandom;
@@ -47,25 +46,6 @@ impl Nearness {
             (None, _) => true,
         };
         if is_near { Nearness::Near } else { Nearness::Far }
-    }
-}
-
-/// Whether a link may lead to `ip`: never to this host's own loopback, to link-local addresses (the metadata service is
-/// one), to multicast, or back into the range.
-pub(super) fn is_allowed(ip: IpAddr, range: Ipv4Net) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let is_special = ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast();
-            !is_special && ip.octets()[0] != 0 && !range.contains(&ip)
-        }
-        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(mapped) => is_allowed(mapped.into(), range),
-            None => {
-                let is_metadata = ip.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
-                let is_special = ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast();
-                !is_special && !ip.is_unspecified() && !is_metadata
-            }
-        },
     }
 }
 

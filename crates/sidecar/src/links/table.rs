@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use portolan_core::endpoint::{Endpoint, Protocol};
 use portolan_core::name::ServiceKey;
+use portolan_core::reach::may_be_reached;
 use portolan_core::selection::Rank;
 use portolan_core::view::{EndpointSet, LinkPort, Service, View};
 
 use super::LinkSettings;
-use super::choice::{Nearness, Target, is_allowed};
+use super::choice::{Nearness, Target};
 use super::counters::{LinkFigures, LinkStatus, PortStatus};
 use crate::netlink::table::LinkAddress;
 
@@ -195,7 +196,7 @@ pub(super) fn targets(service: &Service, port: LinkPort, settings: &LinkSettings
     };
     let target = |endpoint: &Endpoint| {
         let rank = Rank::of(endpoint.state)?;
-        let ip = *endpoint.addresses.iter().find(|ip| is_allowed(**ip, settings.range))?;
+        let ip = *endpoint.addresses.iter().find(|ip| may_be_reached(**ip, settings.range))?;
         let nearness = Nearness::of(endpoint, settings);
         let is_port = endpoint.port != 0;
         is_port.then_some(Target { rank, nearness, address: SocketAddr::new(ip, endpoint.port) })

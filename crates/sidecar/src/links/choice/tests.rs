@@ -51,36 +51,3 @@ async fn failures_are_bounded_and_old_ones_make_room() {
     failures.note(address(2 * FAILURES_MAX), Instant::now());
     assert_eq!(failures.lock().len(), 1);
 }
-
-#[test]
-fn links_lead_only_to_addresses_of_other_things() {
-    let range = "198.18.0.0/16".parse().unwrap();
-    let check = |address: &str, expected: bool| {
-        assert_eq!(is_allowed(address.parse().unwrap(), range), expected, "{address}");
-    };
-    for address in ["10.0.0.1", "192.168.1.1", "198.19.0.1", "8.8.8.8", "fd00::1", "::ffff:10.0.0.1"] {
-        check(address, true);
-    }
-    for address in [
-        "127.0.0.1",
-        "127.9.9.9",
-        "0.0.0.0",
-        "0.1.2.3",
-        "169.254.169.254",
-        "169.254.53.53",
-        "224.0.0.1",
-        "255.255.255.255",
-        "198.18.0.7",
-        "198.18.255.255",
-        "::1",
-        "::",
-        "fe80::1",
-        "ff02::1",
-        "fd00:ec2::254",
-        "::ffff:127.0.0.1",
-        "::ffff:169.254.169.254",
-        "::ffff:198.18.0.7",
-    ] {
-        check(address, false);
-    }
-}

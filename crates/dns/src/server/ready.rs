@@ -1,0 +1,78 @@
+//! Replies from a packet table where there is one, and into it where one may be kept.
+
+use hickory_proto::op::ResponseCode;
+use portolan_core::lookup::{Meaning, lookup};
+use portolan_core::name::ServiceKey;
+
+use super::{Packet, Pending, Role, Server, Step, Wait};
+use crate::answer::Outcome;
+use crate::table::{Asked, Basis, Ready, Table};
+use crate::wire::{Decoded, Request, decode};
+
+/// The third octet of a message has the TC bit here.
+const TRUNCATED: u8 = 0b10;
+
+/// What one worker keeps from packet to packet.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    table: Table,
+    key: Vec<u8>,
+}
+
+impl Desk {
+    /// With nothing on it. `seed` draws orders.
+    pub(crate) fn new(seed: u64) -> Self {
+        Desk { table: Table::new(seed), key: Vec::new() }
+    }
+}
+
+impl Server {
+    /// As [`Server::begin`], by way of the worker's table.
+    pub(crate) fn begin_at(&self, desk: &mut Desk, packet: Packet<'_>, out: &mut Vec<u8>) -> Step {
+        let Desk { table, key } = desk;
+        let Some(mut asked) = Asked::read(packet.octets, key) else { return self.begin(packet, out) };
+        if let (true, Role::Node(node)) = (asked.is_bare(), &self.role) {
+            let asker = node.clients.cluster_of(packet.peer);
+            asked.in_cluster(asker.as_ref().unwrap_or(&node.cluster).as_str());
+        }
+        let view = self.view.peek();
+        if let Some(code) = table.find(&asked, &view, out) {
+            self.metrics.answered(packet.transport, code);
+            return Step::Send;
+        }
+        let Decoded::Ask(request) = decode(packet.octets, packet.transport) else { return self.begin(packet, out) };
+        let wait = match self.outcome(&request, packet.peer, &view) {
+            Outcome::Reply(reply) => {
+                // Of names that do not exist nothing is kept: random ones would fill the table.
+                let service = self.service_of(&request, packet).filter(|_| reply.code == ResponseCode::NoError);
+                let basis = service.map(|service| Basis::new(service, &view, reply.has_soa));
+                let (code, is_ordered) = (reply.code, reply.answers.len() > 1);
+                self.write(&request, reply, out);
+                let is_whole = out.get(2).is_some_and(|flags| flags & TRUNCATED == 0);
+                if let Some(basis) = basis.filter(|_| is_whole) {
+                    table.keep(&asked, Ready { reply: out, code, is_ordered, basis });
+                }
+                return Step::Send;
+            }
+            Outcome::Follow(key) => Wait::Follow(key),
+            Outcome::Forward => Wait::Forward,
+        };
+        Step::Wait(Pending { request, peer: packet.peer, wait })
+    }
+
+    /// The service that a question is about.
+    fn service_of(&self, request: &Request, packet: Packet<'_>) -> Option<ServiceKey> {
+        let labels: Vec<&[u8]> = request.question.as_ref()?.name.iter().collect();
+        let meaning = lookup(&labels, &self.authority.zone);
+        let meaning = match &self.role {
+            Role::Registry => meaning,
+            Role::Node(node) => {
+                meaning.in_cluster(node.clients.cluster_of(packet.peer).as_ref().unwrap_or(&node.cluster))
+            }
+        };
+        match meaning {
+            Meaning::Service(key, _) => Some(key),
+            _ => None,
+        }
+    }
+}

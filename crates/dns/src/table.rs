@@ -1,0 +1,168 @@
+//! The packet table: replies that are ready, for questions that were asked since their service last changed.
+//!
+//! Each UDP worker has its own, so that a hit takes no lock, allocates nothing and copies once; the id, the RD bit and the
+//! question's name are then put right. A reply is kept in up to [`ORDERS_MAX`] random orders, and one of them is drawn anew now and
+//! then, so that in the long run every endpoint comes first equally often. Whatever is not kept here goes through
+//! [`answer`](crate::answer::answer) each time: cut replies, whose subset has to rotate, and names that are not a service's.
+//!
+//! Entries hold their service by a weak pointer: a table never keeps alive what the view has let go.
+
+mod question;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use hickory_proto::op::ResponseCode;
+use portolan_core::name::ServiceKey;
+use portolan_core::view::{Readiness, Service, View};
+
+pub(crate) use question::Asked;
+
+/// In how many orders a reply is kept.
+const ORDERS_MAX: usize = 8;
+/// Every so many hits one order is replaced by a new one. Encoding costs about ten hits.
+const HITS_PER_ORDER: u32 = 128;
+/// How many octets of replies a table holds: 1,000 services of four endpoints, asked for in two ways, take six million.
+const OCTETS_MAX: usize = 8 << 20;
+/// What an entry costs beside its replies, about.
+const ENTRY_OCTETS: usize = 160;
+
+/// The replies of one worker.
+#[derive(Debug)]
+pub(crate) struct Table {
+    entries: HashMap<Box<[u8]>, Entry>,
+    octets: usize,
+    view: Weak<View>,
+    /// Counts the views that were seen.
+    generation: u64,
+    random: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    orders: Vec<Box<[u8]>>,
+    /// Whether there is more than one order.
+    is_ordered: bool,
+    code: ResponseCode,
+    basis: Basis,
+    /// The view in which this was last found right.
+    generation: u64,
+    hits: u32,
+    is_used: bool,
+}
+
+/// What a reply was made from.
+#[derive(Debug)]
+pub(crate) struct Basis {
+    service: ServiceKey,
+    value: Weak<Service>,
+    readiness: Readiness,
+    /// Whether it names the view's serial number: then it is right in that view only.
+    has_serial: bool,
+}
+
+impl Basis {
+    /// What a reply about `service` in `view` is made from.
+    pub(crate) fn new(service: ServiceKey, view: &View, has_serial: bool) -> Self {
+        let value = view.service(&service).map_or_else(Weak::new, Arc::downgrade);
+        Basis { service, value, readiness: view.readiness, has_serial }
+    }
+
+    fn holds_in(&self, view: &View) -> bool {
+        let is_same = |service: &Arc<Service>| std::ptr::eq(Arc::as_ptr(service), self.value.as_ptr());
+        !self.has_serial && self.readiness == view.readiness && view.service(&self.service).is_some_and(is_same)
+    }
+}
+
+/// A reply that is worth keeping.
+#[derive(Debug)]
+pub(crate) struct Ready<'a> {
+    pub(crate) reply: &'a [u8],
+    pub(crate) code: ResponseCode,
+    /// Whether another order of it says something else.
+    pub(crate) is_ordered: bool,
+    pub(crate) basis: Basis,
+}
+
+impl Table {
+    /// An empty table. `seed` draws the orders.
+    pub(crate) fn new(seed: u64) -> Self {
+        Table { entries: HashMap::new(), octets: 0, view: Weak::new(), generation: 0, random: seed | 1 }
+    }
+
+    /// Copies a ready reply to `asked` into `out`, and says its code. `None`: it has to be made, and may then be [kept](Table::keep).
+    pub(crate) fn find(&mut self, asked: &Asked<'_>, view: &Arc<View>, out: &mut Vec<u8>) -> Option<ResponseCode> {
+        if !std::ptr::eq(self.view.as_ptr(), Arc::as_ptr(view)) {
+            self.view = Arc::downgrade(view);
+            self.generation += 1;
+        }
+        let entry = self.entries.get_mut(asked.key())?;
+        if entry.generation != self.generation {
+            if !entry.basis.holds_in(view) {
+                let gone = self.entries.remove(asked.key());
+                self.octets -= gone.map_or(0, |gone| cost(asked.key(), &gone));
+                return None;
+            }
+            entry.generation = self.generation;
+        }
+        entry.hits = entry.hits.wrapping_add(1);
+        entry.is_used = true;
+        if entry.is_ordered && (entry.orders.len() < ORDERS_MAX || entry.hits.is_multiple_of(HITS_PER_ORDER)) {
+            return None;
+        }
+        self.random = next(self.random);
+        let order = entry.orders.get(self.random as usize % entry.orders.len())?;
+        out.clear();
+        out.extend_from_slice(order);
+        asked.put_right(out);
+        Some(entry.code)
+    }
+
+    /// Keeps a reply to `asked`, made from the view that [`Table::find`] was last given.
+    pub(crate) fn keep(&mut self, asked: &Asked<'_>, ready: Ready<'_>) {
+        let Ready { reply, code, is_ordered, basis } = ready;
+        if let Some(entry) = self.entries.get_mut(asked.key()) {
+            self.octets += reply.len();
+            if entry.orders.len() < ORDERS_MAX {
+                entry.orders.push(reply.into());
+            } else {
+                let place = (entry.hits / HITS_PER_ORDER) as usize % ORDERS_MAX;
+                self.octets -= entry.orders[place].len();
+                entry.orders[place] = reply.into();
+            }
+        } else {
+            let orders = vec![reply.into()];
+            let generation = self.generation;
+            let entry = Entry { orders, is_ordered, code, basis, generation, hits: 0, is_used: true };
+            self.octets += cost(asked.key(), &entry);
+            self.entries.insert(asked.key().into(), entry);
+        }
+        if self.octets > OCTETS_MAX {
+            self.make_room();
+        }
+    }
+
+    /// Lets go of what was not asked for since the last time; of everything, if that is not half.
+    fn make_room(&mut self) {
+        self.entries.retain(|_, entry| std::mem::take(&mut entry.is_used));
+        self.octets = self.entries.iter().map(|(key, entry)| cost(key, entry)).sum();
+        if self.octets > OCTETS_MAX / 2 {
+            self.entries.clear();
+            self.octets = 0;
+        }
+    }
+}
+
+fn cost(key: &[u8], entry: &Entry) -> usize {
+    ENTRY_OCTETS + key.len() + entry.orders.iter().map(|order| order.len()).sum::<usize>()
+}
+
+/// The next number of a xorshift generator: good enough for an order, and nobody's secret.
+fn next(mut x: u64) -> u64 {
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^ x << 17
+}
+
+#[cfg(test)]
+mod tests;

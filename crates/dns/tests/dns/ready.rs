@@ -1,0 +1,74 @@
+//! Questions that are asked again and again, and so answered from packets that are ready.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hickory_proto::op::ResponseCode;
+use portolan_core::view::View;
+
+use crate::fixture;
+use crate::served::{by_udp, query};
+use crate::started::{node, registry};
+
+const ASKED: u16 = 4_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_endpoint_comes_first_about_equally_often() {
+    let server = registry().await;
+    let mut view = View::clone(&server.view.load());
+    let endpoints = (1..=4).map(|id| fixture::endpoint(id, &format!("10.0.9.{id}"), 8080, 8080)).collect();
+    fixture::insert(&mut view, "four", None, Some(endpoints));
+    server.view.publish(Arc::new(view));
+    let mut message = query("four.prod.ecs.internal.", "A");
+    let mut first: BTreeMap<String, u16> = BTreeMap::new();
+    for id in 0..ASKED {
+        message.metadata.id = id;
+        let reply = by_udp(&server, &message).await;
+        assert_eq!((reply.metadata.id, reply.answers.len()), (id, 4));
+        *first.entry(reply.answers[0].to_string()).or_default() += 1;
+    }
+    assert_eq!(first.len(), 4, "{first:?}");
+    assert!(first.values().all(|count| (ASKED / 8..ASKED / 2).contains(count)), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_shows_at_once_however_often_it_was_asked_before() {
+    let server = registry().await;
+    let message = query("web.prod.ecs.internal.", "A");
+    for round in 1..=50u8 {
+        let mut view = View::clone(&server.view.load());
+        let endpoint = fixture::endpoint(1, &format!("10.0.8.{round}"), 8080, 8080);
+        fixture::insert(&mut view, "web", None, Some(vec![endpoint]));
+        server.view.publish(Arc::new(view));
+        for _ in 0..20 {
+            let reply = by_udp(&server, &message).await;
+            let answers: Vec<String> = reply.answers.iter().map(|answer| answer.data.to_string()).collect();
+            assert_eq!(answers, [format!("10.0.8.{round}")]);
+        }
+    }
+    let mut view = View::clone(&server.view.load());
+    view.remove_service(&fixture::key("web", "prod"));
+    server.view.publish(Arc::new(view));
+    assert_eq!(by_udp(&server, &message).await.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bare_names_stay_apart_by_cluster() {
+    let server = node(|_| None).await;
+    let mut view = View::clone(&server.view.load());
+    let endpoint = fixture::endpoint(1, "10.0.8.1", 8080, 8080);
+    fixture::insert(&mut view, "web", None, Some(vec![endpoint.clone()]));
+    let mut other = portolan_core::view::Service::clone(view.service(&fixture::key("web", "prod")).unwrap());
+    other.key = fixture::key("web", "test");
+    let addresses = vec!["10.0.8.2".parse().unwrap()];
+    let there = portolan_core::endpoint::Endpoint { addresses, ..endpoint };
+    other.endpoints = portolan_core::view::EndpointSet::Known(vec![there].into());
+    view.insert_service(Arc::new(other));
+    server.view.publish(Arc::new(view));
+    for _ in 0..10 {
+        for (from, expected) in [("127.0.0.1", "10.0.8.1"), ("127.0.0.7", "10.0.8.2")] {
+            let reply = crate::served::by_udp_from(from, &server, &query("web.", "A")).await;
+            assert_eq!(reply.answers[0].data.to_string(), expected, "asked from {from}");
+        }
+    }
+}

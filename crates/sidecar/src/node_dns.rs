@@ -1,0 +1,83 @@
+//! DNS on the node's own address: bound at the start, and if another program has the port then, as soon as it lets go.
+//!
+//! A node whose port 53 is taken still registers its containers and links them; only their questions go unanswered.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use portolan_dns::listen::Listeners;
+use portolan_dns::server::Server;
+use portolan_runtime::jobs::Jobs;
+use portolan_runtime::logging;
+use tracing::error;
+
+/// How often a port that was taken is tried again.
+const AGAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Where DNS is answered, once it is.
+pub(crate) type Bound = Arc<OnceLock<SocketAddr>>;
+
+/// Answers on `address` until shutdown. When this returns, the first attempt was made.
+pub(crate) async fn start(jobs: &Jobs, address: SocketAddr, server: Arc<Server>) -> Bound {
+    let bound = Bound::default();
+    match Listeners::bind(address).await {
+        Ok(listeners) => serve(jobs, listeners, server, &bound),
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            error!("no DNS for containers on this node (setting `sidecar.dns`), tried again every second: {error:#}");
+            let (again, told) = (jobs.clone(), bound.clone());
+            jobs.start_work("node-dns", async move {
+                let listeners = loop {
+                    tokio::time::sleep(AGAIN_EVERY).await;
+                    if let Ok(listeners) = Listeners::bind(address).await {
+                        break listeners;
+                    }
+                };
+                serve(&again, listeners, server, &told);
+            });
+        }
+    }
+    bound
+}
+
+fn serve(jobs: &Jobs, listeners: Listeners, server: Arc<Server>, bound: &Bound) {
+    logging::announce("node-dns", listeners.address());
+    bound.get_or_init(|| listeners.address());
+    listeners.serve(jobs, server);
+}
+
+#[cfg(test)]
+mod tests {
+    use portolan_core::lookup::Zone;
+    use portolan_core::view::View;
+    use portolan_dns::authority::{Authority, Ttl};
+    use portolan_dns::metrics::Metrics;
+    use portolan_dns::server::Role;
+    use portolan_runtime::published::published;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_once_the_port_is_free() {
+        let taken = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let zone = Zone::parse("ecs.internal").unwrap();
+        let server = Server {
+            view: published(View::default()).1,
+            authority: Authority::new(zone, Ttl::default(), "ns.ecs.internal").unwrap(),
+            role: Role::Registry,
+            metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
+        };
+        let jobs = Jobs::new();
+        let bound = start(&jobs, address, Arc::new(server)).await;
+        tokio::time::sleep(3 * AGAIN_EVERY).await;
+        assert_eq!(bound.get(), None, "another socket has the port");
+        drop(taken);
+        tokio::time::sleep(2 * AGAIN_EVERY).await;
+        assert_eq!(bound.get(), Some(&address));
+        jobs.shut_down();
+        jobs.finished().await.unwrap();
+    }
+}
