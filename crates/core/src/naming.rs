@@ -23,6 +23,8 @@ pub enum NameSource {
     Family,
     /// The container's name.
     Container,
+    /// An operator declared it, outside ECS; no container ever comes by this.
+    External,
 }
 
 impl NameSource {
@@ -36,28 +38,43 @@ impl NameSource {
             NameSource::Compose => "the Compose service",
             NameSource::Family => "the task definition family",
             NameSource::Container => "the container's name",
+            NameSource::External => "an operator's declaration",
         }
     }
 }
 
-/// The name that `container` goes by, at a port with `own_name` (Registrator's `SERVICE_<port>_NAME`), and what chose it.
-/// `None`: it offers none.
+/// The name that the labels of `container` give it, at a port with `own_name` (Registrator's `SERVICE_<port>_NAME`).
+pub fn by_label<'a>(container: &'a ContainerReport, own_name: Option<&'a Label>) -> Option<(NameSource, &'a Label)> {
+    let candidates = &container.candidates;
+    first([
+        (NameSource::Label, candidates.label.as_ref()),
+        (NameSource::RegistratorPort, own_name),
+        (NameSource::Registrator, candidates.registrator.as_ref()),
+    ])
+}
+
+/// The name of `container` by where it comes from, which counts when neither its labels nor ECS give it one.
+pub fn by_origin(container: &ContainerReport) -> Option<(NameSource, &Label)> {
+    let candidates = &container.candidates;
+    first([
+        (NameSource::Compose, candidates.compose.as_ref()),
+        (NameSource::Family, candidates.family.as_ref()),
+        (NameSource::Container, candidates.container.as_ref()),
+    ])
+}
+
+fn first(offered: [(NameSource, Option<&Label>); 3]) -> Option<(NameSource, &Label)> {
+    offered.into_iter().find_map(|(source, label)| Some((source, label?)))
+}
+
+/// The name that `container` goes by, at a port with `own_name`, and what chose it. `None`: it offers none.
 pub fn choose<'a>(
     container: &'a ContainerReport,
     own_name: Option<&'a Label>,
     ecs_service: Option<&'a Label>,
 ) -> Option<(NameSource, &'a Label)> {
-    let candidates = &container.candidates;
-    let offered = [
-        (NameSource::Label, candidates.label.as_ref()),
-        (NameSource::RegistratorPort, own_name),
-        (NameSource::Registrator, candidates.registrator.as_ref()),
-        (NameSource::EcsService, ecs_service),
-        (NameSource::Compose, candidates.compose.as_ref()),
-        (NameSource::Family, candidates.family.as_ref()),
-        (NameSource::Container, candidates.container.as_ref()),
-    ];
-    offered.into_iter().find_map(|(source, label)| Some((source, label?)))
+    let by_ecs = || ecs_service.map(|service| (NameSource::EcsService, service));
+    by_label(container, own_name).or_else(by_ecs).or_else(|| by_origin(container))
 }
 
 /// The service that `port` of `container` belongs to. `None`: the container offers no name.

@@ -13,6 +13,7 @@
 //! - [`server`]: from a packet to its reply, with the waits; `table`: replies that are ready.
 //! - [`listen`]: binds UDP and TCP, and serves both.
 //! - [`forward`]: everything outside the zone, on a node.
+//! - [`upstreams`]: the host's resolvers.
 //! - [`metrics`]: counts of questions by outcome.
 //! - [`resolution`]: that function's answers as one value for people.
 //!
@@ -28,4 +29,5 @@ pub mod server;
 mod table;
 mod tcp;
 mod udp;
+pub mod upstreams;
 pub mod wire;

@@ -1,15 +1,19 @@
 //! The catalog: what follows from the evidence in the store, as one immutable value that every surface reads.
 //!
 //! ```text
-//! store's watch ──> `held` (decoded) ──> `naming` (which service) ──> `service` (join, rules) ──> Catalog
-//!                                                                                                   │
-//!                                               steward (intake) <── `needs`: names, links to store ┘
+//! store's watch ──> `held` (decoded) ──> `site` (`join`, `naming`) ──> `service` (`weigh`: rules) ──> Catalog
+//!                                                                                                       │
+//!                                                   steward (intake) <── `needs`: names, links to store ┘
 //! ```
+//!
+//! A *site* is what is held of one node key; each write concerns some, and what follows of those is compared with what
+//! followed before, so that only services of which something else is said now are built anew.
 //!
 //! One job, one writer. It is built only from the store's watch, so it is the same on every replica and may be thrown
 //! away at any moment. It never writes to the store, never reads a clock (times are those of commits), and an equal
 //! piece of evidence changes nothing: no index moves. A reader never waits for it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -22,20 +26,31 @@ use portolan_core::view::{Service, View};
 use serde::{Deserialize, Serialize};
 
 // What the store says that surfaces show as it is; they know no store.
+pub use crate::store::evidence::{Deployment, ServiceRecord};
 pub use crate::store::record::{LinkRecord, NameSource, Owner, Silence};
 
+mod announce;
 mod builder;
+mod declared;
 mod events;
+mod given;
 mod held;
+#[cfg(test)]
+mod history;
+mod index;
 mod job;
+mod join;
 mod naming;
 pub(crate) mod needs;
 mod service;
+mod site;
 mod stated;
+mod stopped;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod weigh;
 
 pub use job::{Settings, start};
 pub use stated::Stated;
@@ -57,10 +72,12 @@ pub struct Catalog {
     /// Per service, every candidate and why it stands where it stands. Also names that are in no view, because
     /// everything that asked for them was refused.
     pub explained: imbl::OrdMap<ServiceKey, Arc<Explained>>,
-    /// Every node that ever registered.
+    /// Every node that registered, and every container instance without a sidecar.
     pub nodes: imbl::OrdMap<NodeKey, Arc<NodeStatus>>,
     /// What ECS, neighbours and operators stated.
     pub stated: Stated,
+    /// Services of which something is unverified.
+    pub doubted: imbl::OrdMap<ServiceKey, Arc<Doubted>>,
     /// The newest [`EVENTS_MAX`] changes, oldest first.
     pub events: imbl::Vector<Arc<Event>>,
     /// When services that are no longer known went away.
@@ -69,6 +86,10 @@ pub struct Catalog {
     pub(crate) addresses: imbl::OrdMap<Ipv4Addr, needs::RecordedAddress>,
     /// What the store should hold of names and links.
     pub(crate) needs: imbl::OrdMap<ServiceKey, Arc<needs::Need>>,
+    /// What it should hold of the names of containers, by node.
+    pub(crate) name_needs: imbl::OrdMap<NodeKey, Arc<needs::NameNeeds>>,
+    /// Containers, by node, of which it holds a name and nobody tells any more.
+    pub(crate) stale_names: imbl::OrdMap<NodeKey, Arc<Vec<String>>>,
 }
 
 impl Catalog {
@@ -77,6 +98,13 @@ impl Catalog {
     pub fn service_index(&self, key: &ServiceKey) -> u64 {
         let known = self.view.service(key).map(|service| service.index);
         known.or_else(|| self.removed.get(key).copied()).unwrap_or(self.first_index)
+    }
+
+    /// How much limits hold back, all in all.
+    pub fn frozen(&self) -> Frozen {
+        let held = || self.doubted.values().filter(|doubted| doubted.held > 0);
+        let nodes: BTreeSet<&NodeKey> = held().flat_map(|doubted| &doubted.held_on).collect();
+        Frozen { endpoints: held().map(|doubted| doubted.held).sum(), nodes: nodes.len(), services: held().count() }
     }
 
     /// The service of that name, if it is known.
@@ -132,16 +160,69 @@ pub struct Candidate {
     pub port: u16,
     /// What each witness says.
     pub witnesses: Witnesses,
-    /// Since when they say so, Unix milliseconds; after a start of the registry, the time of the node's newest report.
+    /// Since when each of them says so; after a start of the registry, the time of the newest that it said.
+    pub since: Since,
+    /// Since when its state is what it is, Unix milliseconds; after a start as above.
     pub since_ms: u64,
     /// What follows.
     pub decision: Decision,
+    /// Whether only a limit on how much weak evidence may remove at once keeps it from being gone.
+    pub is_held: bool,
     /// How its run ended.
     pub ending: Option<Ending>,
     /// What was refused of it.
     pub refusals: Vec<Refusal>,
     /// Whether a refusal keeps it out of every answer, whatever its state.
     pub is_refused: bool,
+}
+
+/// Since when each witness says what it says of a candidate, Unix milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Since {
+    /// The sidecar; of a declared endpoint, its declaration or check.
+    pub sidecar_ms: u64,
+    /// The ECS API.
+    pub ecs_ms: u64,
+    /// Neighbours.
+    pub neighbours_ms: u64,
+    /// When an operator ordered it; 0 without an order.
+    pub operator_ms: u64,
+}
+
+/// How much limits hold back, all in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// How many endpoints.
+    pub endpoints: usize,
+    /// On how many nodes.
+    pub nodes: usize,
+    /// Of how many services.
+    pub services: usize,
+}
+
+/// That something of a service is unverified: its node is silent, or its task is missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Doubted {
+    /// Of how many of its endpoints only limits keep it from being gone.
+    pub held: usize,
+    /// On which nodes those are.
+    pub held_on: BTreeSet<NodeKey>,
+}
+
+impl Doubted {
+    /// What is unverified of a service, if anything is.
+    pub(crate) fn of(explained: &Explained) -> Option<Doubted> {
+        let mut doubted = None;
+        let is_doubtful = |c: &&Candidate| !c.is_refused && matches!(c.decision.state, State::Unverified(_));
+        for candidate in explained.candidates.iter().filter(is_doubtful) {
+            let doubted: &mut Doubted = doubted.get_or_insert_default();
+            if candidate.is_held {
+                doubted.held += 1;
+                doubted.held_on.insert(candidate.key.node.clone());
+            }
+        }
+        doubted
+    }
 }
 
 /// How a run ended, as people read it.
@@ -166,6 +247,9 @@ pub struct NodeStatus {
     pub addresses: Vec<IpAddr>,
     /// Availability zone.
     pub az: Option<String>,
+    /// Whether it has a sidecar, or ever had one that it did not lose for good. Without one, what concerns the sidecar below is
+    /// empty or zero.
+    pub has_sidecar: bool,
     /// Version of its sidecar.
     pub version: String,
     /// The boot id that holds its key.
@@ -178,10 +262,14 @@ pub struct NodeStatus {
     pub speaking_since_ms: u64,
     /// Its silence, if it is silent.
     pub silence: Option<Silence>,
-    /// When its newest report was kept, Unix milliseconds.
+    /// The store revision that says so.
+    pub(crate) presence_revision: Option<u64>,
+    /// When its newest report was kept, or ECS first told of one without a sidecar, Unix milliseconds.
     pub reported_at_ms: u64,
     /// How many containers it reports, with those that ended lately.
     pub containers: usize,
+    /// How many of them wait for ECS to tell their service.
+    pub unnamed: usize,
     /// What was refused of its report, container by container.
     pub refusals: Vec<Refusal>,
 }

@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod clock;
 pub mod deadlines;
 pub mod ecs;
+pub mod external;
 mod grpc;
 pub mod http;
 pub mod intake;

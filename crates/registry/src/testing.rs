@@ -10,7 +10,10 @@ use portolan_core::evidence::{
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_proto::node_report;
 
+pub(crate) mod ecs;
+
 use crate::catalog::Catalog;
+pub(crate) use crate::intake::statement::Statement;
 use crate::store::memory::MemoryStore;
 use crate::store::record::{self, Presence, Silence};
 use crate::store::{Key, Store, Transaction, Watched};
@@ -91,6 +94,8 @@ pub(crate) fn report(name: &str, containers: Vec<ContainerReport>) -> NodeReport
 pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) catalog: crate::catalog::testing::Stepper,
+    /// Whether the steward leaves things to be.
+    pub(crate) is_steward_idle: bool,
     now_ms: u64,
 }
 
@@ -98,21 +103,50 @@ impl World {
     pub(crate) async fn new() -> World {
         let store = Arc::new(MemoryStore::new(NOW_MS));
         let catalog = crate::catalog::testing::Stepper::load(store.as_ref()).await;
-        World { store, catalog, now_ms: NOW_MS }
+        World { store, catalog, is_steward_idle: false, now_ms: NOW_MS }
     }
 
     pub(crate) fn catalog(&self) -> Catalog {
         self.catalog.catalog()
     }
 
+    pub(crate) fn pass_time(&mut self, ms: u64) {
+        self.now_ms += ms;
+    }
+
     pub(crate) fn pass_the_time_that_services_are_kept(&mut self) {
         self.now_ms += crate::intake::steward::KEPT_MS;
     }
 
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// Lets time pass, then catalog and steward look again.
+    pub(crate) async fn pass(&mut self, passed_ms: u64) {
+        self.now_ms += passed_ms;
+        self.commit(Transaction::at(self.now_ms)).await;
+    }
+
+    /// Keeps a statement.
+    pub(crate) async fn state(&mut self, statement: Statement) {
+        let made = Transaction::at(self.now_ms);
+        let made = match statement.write() {
+            (key, Some(value)) => made.putting(key, value),
+            (key, None) => made.deleting(key),
+        };
+        self.commit(made).await;
+    }
+
+    /// ECS is a witness from now on, and says this of an instance.
+    pub(crate) async fn with_ecs(&mut self, node: &str, report: Box<portolan_core::ecs::EcsReport>) {
+        self.state(Statement::Cluster(label("prod"), Some(ecs::cluster()))).await;
+        self.state(Statement::Ecs(self::node(node), Some(report))).await;
+    }
+
     /// Lets as much time pass as a name waits for an empty owner, then the steward look again.
     pub(crate) async fn pass_the_time_that_names_are_held(&mut self) {
-        self.now_ms += crate::intake::steward::NAME_HELD_MS;
-        self.commit(Transaction::at(self.now_ms)).await;
+        self.pass(crate::intake::steward::NAME_HELD_MS).await;
     }
 
     /// Keeps a report, and that its node speaks.
@@ -136,6 +170,9 @@ impl World {
         self.store.commit(transaction).await.unwrap();
         self.catalog.catch_up().await;
         for _ in 0..10 {
+            if self.is_steward_idle {
+                return;
+            }
             let planned = crate::intake::steward::plan(&self.catalog(), range(), self.now_ms);
             if planned.is_empty() {
                 return;

@@ -17,6 +17,7 @@ use portolan_dns::authority::{Authority, Ttl};
 use portolan_dns::forward::{ForwardMetrics, Forwarder};
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Clients, NodeRole, Role, Server};
+use portolan_dns::upstreams;
 use portolan_runtime::http::{self, require_loopback};
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
@@ -36,7 +37,7 @@ use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
 use crate::subscription::{Provenance, Subscriber, Subscription};
-use crate::{connection, inspect, netlink, node_dns, prober, snapshot, upstreams};
+use crate::{connection, inspect, netlink, node_dns, prober, snapshot};
 
 /// How long `inspect` waits for Docker.
 const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -233,10 +234,10 @@ fn forwarder(jobs: &Jobs, settings: &Settings, metrics: ForwardMetrics) -> Arc<F
         return Forwarder::new(jobs.clone(), upstreams, &[own], metrics);
     }
     let path = Path::new(upstreams::RESOLV_CONF);
-    let now = upstreams::read(path, own);
+    let now = upstreams::read(path, &[own]);
     let forwarder = Forwarder::new(jobs.clone(), &now, &[own], metrics);
     let told = forwarder.clone();
-    jobs.start("upstreams", async move { upstreams::follow(path, own, now, |now| told.set_upstreams(now)).await });
+    jobs.start("upstreams", async move { upstreams::follow(path, &[own], now, |now| told.set_upstreams(now)).await });
     forwarder
 }
 

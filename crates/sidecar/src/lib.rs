@@ -10,7 +10,6 @@
 //! - [`subscription`], [`links`], [`follow`], [`snapshot`]: the road down, what the registry tells of all.
 //! - `connection`: both calls on one connection. `overlay`: own evidence over the view. [`standby`]: one at a time.
 //! - `prober`: tries connections for the registry, which asks about nodes that fell silent.
-//! - `upstreams`: the host's resolvers.
 //! - [`netlink`]: the kernel's rules and routes. [`identity`], [`settings`], [`inspect`], `admin`: for people.
 
 mod admin;
@@ -32,4 +31,3 @@ pub mod settings;
 pub mod snapshot;
 pub mod standby;
 pub mod subscription;
-mod upstreams;

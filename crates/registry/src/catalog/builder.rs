@@ -6,9 +6,9 @@ use ipnet::Ipv4Net;
 use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::view::{EndpointSet, Readiness, Service};
 
-use super::held::{self, Changed, Held, Touched};
+use super::held::{self, Held, SiteShown, Touched};
 use super::service::{self, Built};
-use super::{Catalog, EVENTS_MAX, Explained, events};
+use super::{Catalog, Doubted, EVENTS_MAX, Explained, events};
 use crate::store::{Commit, Identity, Snapshot};
 
 /// How many names that went away are remembered with their index.
@@ -28,6 +28,8 @@ pub(super) struct Builder {
 struct Moment {
     index: u64,
     at_ms: u64,
+    /// Whether all of it was loaded, and nobody knows in which order it was said.
+    is_load: bool,
 }
 
 impl Builder {
@@ -47,14 +49,14 @@ impl Builder {
         let index = self.identity.index(snapshot.revision);
         let at_ms = snapshot.entries.iter().map(|entry| entry.at_ms).max().unwrap_or_default();
         let before = std::mem::replace(&mut self.held, Held::new(self.range));
-        let mut touched = Touched { services: before.services(), nodes: before.nodes() };
         for commit in snapshot.entries.into_iter().map(held::as_commit) {
-            commit.writes.iter().for_each(|write| drop(self.held.apply(&commit, write)));
+            commit.writes.iter().for_each(|write| self.held.apply(&commit, write));
         }
-        touched.services.extend(self.held.services());
-        touched.nodes.extend(self.held.nodes());
+        let mut touched = self.held.settle();
+        touched.services.extend(before.services().into_iter().chain(self.held.services()));
+        touched.sites.extend(before.sites());
         let is_first = self.catalog.view.readiness == Readiness::Loading;
-        self.rebuild(touched, Moment { index, at_ms });
+        self.rebuild(touched, Moment { index, at_ms, is_load: true });
         if is_first {
             // What was there before the start is no change that happened now.
             self.catalog.events.clear();
@@ -69,13 +71,10 @@ impl Builder {
 
     /// Takes one commit in.
     pub(super) fn apply(&mut self, commit: &Commit) {
-        let mut touched = Touched::default();
-        for write in &commit.writes {
-            let by_write = self.held.apply(commit, write);
-            touched.services.extend(by_write.services);
-            touched.nodes.extend(by_write.nodes);
-        }
-        self.rebuild(touched, Moment { index: self.identity.index(commit.revision), at_ms: commit.at_ms });
+        commit.writes.iter().for_each(|write| self.held.apply(commit, write));
+        let touched = self.held.settle();
+        let index = self.identity.index(commit.revision);
+        self.rebuild(touched, Moment { index, at_ms: commit.at_ms, is_load: false });
         self.catalog.revision = commit.revision;
     }
 
@@ -89,29 +88,33 @@ impl Builder {
     }
 
     fn rebuild(&mut self, touched: Touched, moment: Moment) {
-        for node in &touched.nodes {
-            self.rebuild_node(node, moment);
+        for site in &touched.sites {
+            self.rebuild_site(site, moment);
         }
         for key in &touched.services {
             let before = self.catalog.explained.get(key).cloned();
-            let built = service::build(&self.held.inputs(key, before.as_deref()));
+            let at_ms = (!moment.is_load).then_some(moment.at_ms);
+            let built = service::build(self.held.inputs(key, before.as_deref(), at_ms));
             self.put_service(before.as_ref(), built, moment);
         }
         self.catalog.addresses = self.held.addresses.clone();
         self.catalog.stated = self.held.stated.clone();
     }
 
-    fn rebuild_node(&mut self, key: &NodeKey, moment: Moment) {
-        let Some((status, node)) = self.held.node(key) else {
+    fn rebuild_site(&mut self, key: &NodeKey, moment: Moment) {
+        let SiteShown { node, name_needs, stale_names } = self.held.shown(key);
+        keep(&mut self.catalog.name_needs, key, name_needs);
+        keep(&mut self.catalog.stale_names, key, Some(stale_names).filter(|names| !names.is_empty()));
+        let Some((status, node)) = node else {
             if self.catalog.nodes.remove(key).is_some() {
                 self.catalog.view.remove_node(key);
                 self.catalog.view.index = moment.index;
             }
             return;
         };
-        self.catalog.nodes.insert(key.clone(), held::shared(self.catalog.nodes.get(key), status).0);
-        if let (node, Changed::Yes) = held::shared(self.catalog.view.nodes.get(key), node) {
-            self.catalog.view.insert_node(node);
+        keep(&mut self.catalog.nodes, key, Some(status));
+        if self.catalog.view.nodes.get(key).is_none_or(|known| **known != node) {
+            self.catalog.view.insert_node(Arc::new(node));
             self.catalog.view.index = moment.index;
         }
     }
@@ -125,10 +128,8 @@ impl Builder {
         while self.catalog.events.len() > EVENTS_MAX {
             self.catalog.events.pop_front();
         }
-        match need {
-            Some(need) => drop(self.catalog.needs.insert(key.clone(), Arc::new(need))),
-            None => drop(self.catalog.needs.remove(key)),
-        }
+        keep(&mut self.catalog.needs, key, need);
+        keep(&mut self.catalog.doubted, key, Doubted::of(&explained));
         if explained.owner.is_some() {
             let index = self.catalog.view.service(key).map_or(moment.index, |service| service.index);
             let endpoints = EndpointSet::Known(endpoints.into());
@@ -136,12 +137,10 @@ impl Builder {
         } else if self.catalog.view.service(key).is_some() {
             self.take_from_view(key, moment);
         }
-        let is_empty = explained.candidates.is_empty() && explained.refusals.is_empty();
-        if is_empty && explained.owner.is_none() && explained.link.is_none() {
-            self.catalog.explained.remove(key);
-        } else {
-            self.catalog.explained.insert(key.clone(), held::shared(before, explained).0);
-        }
+        let says_nothing =
+            explained.candidates.is_empty() && explained.refusals.is_empty() && explained.stopped.is_empty();
+        let is_known = explained.owner.is_some() || explained.link.is_some();
+        keep(&mut self.catalog.explained, key, (is_known || !says_nothing).then_some(explained));
     }
 
     fn put_in_view(&mut self, service: Service, moment: Moment) {
@@ -163,5 +162,14 @@ impl Builder {
             self.catalog.first_index = moment.index;
         }
         self.catalog.removed.insert(key.clone(), moment.index);
+    }
+}
+
+/// Keeps what readers share: a value that is equal stays the one that it was.
+fn keep<K: Ord + Clone, V: PartialEq>(kept: &mut imbl::OrdMap<K, Arc<V>>, key: &K, value: Option<V>) {
+    match value {
+        None => drop(kept.remove(key)),
+        Some(value) if kept.get(key).is_some_and(|known| **known == value) => {}
+        Some(value) => drop(kept.insert(key.clone(), Arc::new(value))),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use portolan_core::endpoint::{EndpointKey, State};
+use portolan_core::rules::Sidecar;
 
 use super::{Candidate, Event, Explained};
 
@@ -33,6 +34,10 @@ pub(super) fn between(before: Option<&Explained>, now: &Explained, index: u64, a
         let to = candidate.decision.state;
         let from = before.get(key).map(|candidate| candidate.decision.state);
         let is_new_ending = from.is_some() && before.get(key).is_some_and(|before| before.ending != candidate.ending);
+        // ECS tells of tasks before they run and after; that one was never there is no change.
+        if from.is_none() && to == State::Gone && candidate.witnesses.sidecar == Sidecar::None {
+            continue;
+        }
         // Docker tells the exit code some milliseconds after the death was seen: another event of the same end.
         if from != Some(to) || is_new_ending {
             events.push(Event { rule: Some(candidate.decision.rule), ..event(candidate, from, to) });

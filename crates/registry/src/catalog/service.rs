@@ -3,35 +3,33 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use portolan_core::endpoint::{Endpoint, EndpointKey, Protocol, State};
-use portolan_core::evidence::{ContainerReport, Phase, PortReport};
-use portolan_core::name::{Label, NodeKey, ServiceKey};
+use portolan_core::endpoint::{Endpoint, Protocol};
+use portolan_core::evidence::ContainerReport;
+use portolan_core::name::{Label, ServiceKey};
+use portolan_core::naming::NameSource;
 use portolan_core::refusal::Refusal;
-use portolan_core::rules::{self, Deadline, Ecs, Neighbours, Operator, Sidecar, Witnesses, Word};
 use portolan_core::view::{Link, LinkPort};
 
-use super::naming::Claim;
-use super::needs::{self, Need, Records};
-use super::{Candidate, Ending, Explained};
-use crate::store::record::{Owner, Presence};
+use super::needs::{self, Claimants, Need, Records};
+use super::stated::Stated;
+use super::weigh::{NodeClaims, Weighed, weigh};
+use super::{Explained, StoppedTask, stopped};
+use crate::store::record::Owner;
 
 /// What a service is built from.
 pub(super) struct Inputs<'a> {
     pub(super) key: &'a ServiceKey,
     pub(super) records: &'a Records,
     pub(super) claims: Vec<NodeClaims<'a>>,
+    /// Whether an operator declared it.
+    pub(super) is_declared: bool,
+    /// Its tasks that stopped.
+    pub(super) stopped: Vec<StoppedTask>,
+    pub(super) stated: &'a Stated,
     /// What was said before, for "since when".
     pub(super) before: Option<&'a Explained>,
-}
-
-/// What one node claims for the service.
-pub(super) struct NodeClaims<'a> {
-    pub(super) node: &'a NodeKey,
-    pub(super) az: Option<&'a str>,
-    pub(super) presence: Option<&'a Presence>,
-    /// When anything of the node last changed, Unix milliseconds.
-    pub(super) changed_at_ms: u64,
-    pub(super) claims: &'a [Claim],
+    /// When it was said, Unix milliseconds; `None` when everything is loaded.
+    pub(super) at_ms: Option<u64>,
 }
 
 /// What follows.
@@ -43,130 +41,64 @@ pub(super) struct Built {
     pub(super) need: Option<Need>,
 }
 
-/// A claim with all that was found out about it.
-pub(super) struct Weighed<'a> {
-    pub(super) claim: &'a Claim,
-    port: &'a PortReport,
-    az: Option<&'a str>,
-    pub(super) candidate: Candidate,
-}
-
-impl Weighed<'_> {
-    /// Whether it keeps a name alive: it has not ended and nothing of its own is refused.
-    pub(super) fn is_live(&self) -> bool {
-        self.candidate.decision.state != State::Gone && !self.claim.container.is_refused && self.claim.refusal.is_none()
-    }
-
-    /// The owner that it would be.
-    pub(super) fn owner(&self) -> Owner {
-        let family = self.claim.container.candidates.family.clone();
-        Owner { source: self.claim.source, family, since_ms: 0, empty_since_ms: None }
-    }
-}
-
 /// Builds the service.
-pub(super) fn build(inputs: &Inputs<'_>) -> Built {
-    let mut weighed = weigh(inputs);
-    let need = needs::of(&weighed, inputs.records);
-    refuse_foreign(&mut weighed, inputs);
+pub(super) fn build(inputs: Inputs<'_>) -> Built {
+    let (mut weighed, excess) = weigh(&inputs);
+    let claimants = Claimants { weighed: &weighed, is_declared: inputs.is_declared };
+    let need = needs::of(claimants, inputs.records);
+    let stored = inputs.records.owner.as_ref().map(|owner| owner.value.clone());
+    let foreign = match stored.clone().or_else(|| needs::earliest(claimants)) {
+        Some(owner) => refuse_foreign(&mut weighed, &owner, &inputs),
+        None => None,
+    };
     let conflicting = refuse_same_ports(&mut weighed);
-    let answered = |w: &&Weighed<'_>| !w.candidate.is_refused && w.candidate.decision.state != State::Gone;
+    let answered = |w: &&Weighed<'_>| w.may_be_answered();
     let endpoints: Vec<Endpoint> = weighed.iter().filter(answered).map(|w| endpoint(w, &conflicting)).collect();
     let wishes: Vec<_> = weighed.iter().filter(answered).map(|w| w.claim.container.link.ports.as_slice()).collect();
     let link = inputs.records.link.as_ref().and_then(|record| {
         let record = &record.value;
         Some(Link { address: record.address?, mode: record.mode, ports: link_ports(&endpoints, &wishes) })
     });
+    let refusals = excess.into_iter().chain(foreign).chain(refusals_without_port(&inputs)).collect();
     let candidates = weighed.into_iter().map(|w| w.candidate).collect();
+    let mut stopped = inputs.stopped;
+    stopped::newest(&mut stopped);
     let explained = Explained {
         key: inputs.key.clone(),
-        owner: inputs.records.owner.as_ref().map(|owner| owner.value.clone()),
+        owner: stored,
         link: inputs.records.link.as_ref().map(|link| link.value.clone()),
         candidates,
-        refusals: refusals_without_port(inputs),
-        stopped: Vec::new(),
+        refusals,
+        stopped,
     };
     Built { explained, endpoints, link, need }
 }
 
-fn weigh<'a>(inputs: &Inputs<'a>) -> Vec<Weighed<'a>> {
-    let before: BTreeMap<&EndpointKey, &Candidate> =
-        inputs.before.iter().flat_map(|e| &e.candidates).map(|candidate| (&candidate.key, candidate)).collect();
-    let mut weighed = Vec::new();
-    for node in &inputs.claims {
-        for claim in node.claims {
-            if let Some(port) = claim.port() {
-                let candidate = candidate(node, claim, port, deadline(node.presence, inputs.key));
-                weighed.push(Weighed { claim, port, az: node.az, candidate });
-            }
+/// Marks what may not use the name, because another owner has it. What is said of a declaration, found or not.
+fn refuse_foreign(weighed: &mut [Weighed<'_>], owner: &Owner, inputs: &Inputs<'_>) -> Option<Refusal> {
+    let field = format!("name `{}`", inputs.key.service);
+    for w in weighed.iter_mut() {
+        let claim = w.owner();
+        if !needs::may_join(owner, &claim) {
+            w.candidate.refusals.push(Refusal::new(&field, foreign(owner, &claim)));
+            w.candidate.is_refused = true;
         }
     }
-    for w in &mut weighed {
-        let same = before.get(&w.candidate.key).filter(|before| before.witnesses == w.candidate.witnesses);
-        w.candidate.since_ms = same.map_or(w.candidate.since_ms, |before| before.since_ms);
-    }
-    weighed.sort_by(|a, b| a.candidate.key.cmp(&b.candidate.key));
-    weighed
+    let declared = needs::declared();
+    let is_refused = inputs.is_declared && !needs::may_join(owner, &declared);
+    is_refused.then(|| Refusal::new(&field, foreign(owner, &declared)))
 }
 
-fn candidate(node: &NodeClaims<'_>, claim: &Claim, port: &PortReport, deadline: Deadline) -> Candidate {
-    let container = &claim.container;
-    let is_speaking = node.presence.is_some_and(|presence| presence.silence.is_none());
-    let word = Word::of(container, port);
-    let sidecar = if is_speaking { Sidecar::Speaks(word) } else { Sidecar::Silent(word) };
-    let witnesses = Witnesses {
-        sidecar,
-        ecs: Ecs::NotUsed,
-        neighbours: Neighbours::NotKnown,
-        deadline,
-        operator: Operator::Nothing,
+fn foreign(owner: &Owner, claim: &Owner) -> String {
+    let by = |owner: &Owner| match &owner.ecs_service {
+        Some(service) => format!("{} `{service}`", owner.source.text()),
+        None => owner.source.text().to_owned(),
     };
-    let ending = match &container.phase {
-        Phase::Died(e) => Some(Ending { exit_code: e.exit_code, is_out_of_memory: e.is_out_of_memory, at_ms: e.at_ms }),
-        Phase::Running | Phase::Paused | Phase::Stopping => None,
+    let remedy = match (owner.source, claim.source) {
+        (NameSource::External, _) | (_, NameSource::External) => "use another name",
+        _ => "use another name, or set label `portolan.service` on both",
     };
-    Candidate {
-        key: EndpointKey {
-            node: node.node.clone(),
-            container_id: container.id.clone(),
-            run: container.run,
-            container_port: port.container_port,
-            protocol: port.protocol,
-        },
-        container: container.name.clone(),
-        source: claim.source,
-        task_id: container.task_id.clone(),
-        addresses: claim.addresses.clone(),
-        port: port.host_port,
-        witnesses,
-        since_ms: node.changed_at_ms,
-        decision: rules::decide(&witnesses),
-        ending,
-        refusals: container.refusals.iter().chain(&claim.refusal).cloned().collect(),
-        is_refused: container.is_refused || claim.refusal.is_some(),
-    }
-}
-
-/// Whether the deadline of the node's silence passed for this service.
-fn deadline(presence: Option<&Presence>, service: &ServiceKey) -> Deadline {
-    let passage = presence.and_then(|presence| presence.silence.as_ref()).and_then(|s| s.passage.as_ref());
-    if passage.is_some_and(|passage| !passage.held.contains(service)) { Deadline::Passed } else { Deadline::Running }
-}
-
-/// Marks what may not use the name, because another owner has it.
-fn refuse_foreign(weighed: &mut [Weighed<'_>], inputs: &Inputs<'_>) {
-    let stored = inputs.records.owner.as_ref().map(|owner| owner.value.clone());
-    let Some(owner) = stored.or_else(|| needs::earliest(weighed)) else { return };
-    for w in weighed.iter_mut().filter(|w| !needs::may_join(&owner, &w.owner())) {
-        let reason = format!(
-            "the name comes from {} here, but belongs to another owner, by {}; use another name, or set label \
-             `portolan.service` on both",
-            w.claim.source.text(),
-            owner.source.text()
-        );
-        w.candidate.refusals.push(Refusal::new(format!("name `{}`", inputs.key.service), reason));
-        w.candidate.is_refused = true;
-    }
+    format!("the name comes from {} here, but belongs to another owner, by {}; {remedy}", by(claim), by(owner))
 }
 
 type ContainerPort = (u16, Protocol, Label);
@@ -174,7 +106,7 @@ type ContainerPort = (u16, Protocol, Label);
 /// Containers of one task that have the same port: the one labelled primary keeps it, else none does. What has lost it.
 fn refuse_same_ports(weighed: &mut [Weighed<'_>]) -> BTreeSet<ContainerPort> {
     let mut tasks: BTreeMap<(u16, Protocol, String), BTreeMap<Label, bool>> = BTreeMap::new();
-    for w in weighed.iter().filter(|w| !w.candidate.is_refused && w.candidate.decision.state != State::Gone) {
+    for w in weighed.iter().filter(|w| w.may_be_answered()) {
         let Some(task) = w.candidate.task_id.clone() else { continue };
         let names = tasks.entry((w.port.container_port, w.port.protocol, task)).or_default();
         *names.entry(w.candidate.container.clone()).or_default() |= w.claim.container.is_primary;
@@ -204,10 +136,10 @@ fn endpoint(w: &Weighed<'_>, lost: &BTreeSet<ContainerPort>) -> Endpoint {
         state: w.candidate.decision.state,
         addresses: w.claim.addresses.clone(),
         port: w.port.host_port,
-        port_name: w.port.name.clone(),
+        port_name: w.claim.port_name.clone(),
         container: container.name.clone(),
         task_id: container.task_id.clone(),
-        az: w.az.map(str::to_owned),
+        az: w.claim.az.as_deref().map(str::to_owned),
         weight: container.weight,
         is_service_port: !lost.contains(&place),
         tags: container.tags.clone(),

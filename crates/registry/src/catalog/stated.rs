@@ -44,8 +44,8 @@ pub struct Stated {
 }
 
 impl Stated {
-    /// Takes one write in; one that is none of ours changes nothing.
-    pub(super) fn apply(&mut self, key: &Key, value: Option<&[u8]>) {
+    /// Takes one write in. Whether that is news: not when it says what was said before, or is none of ours.
+    pub(super) fn apply(&mut self, key: &Key, value: Option<&[u8]>) -> bool {
         match key {
             Key::Cluster(cluster) => put(&mut self.clusters, cluster.clone(), value),
             Key::Ecs(node) => put(&mut self.ecs, node.clone(), value),
@@ -64,14 +64,20 @@ impl Stated {
             | Key::Link(_)
             | Key::Address(_)
             | Key::Session
-            | Key::Other(_) => {}
+            | Key::Other(_) => false,
         }
     }
 }
 
-fn put<K: Ord + Clone, V: DeserializeOwned>(records: &mut Records<K, V>, key: K, value: Option<&[u8]>) {
-    match value.and_then(record::decode) {
-        Some(record) => drop(records.insert(key, Arc::new(record))),
-        None => drop(records.remove(&key)),
+fn put<K: Ord + Clone, V: DeserializeOwned + PartialEq>(
+    records: &mut Records<K, V>,
+    key: K,
+    value: Option<&[u8]>,
+) -> bool {
+    let Some(record) = value.and_then(record::decode::<V>) else { return records.remove(&key).is_some() };
+    let is_news = records.get(&key).is_none_or(|known| **known != record);
+    if is_news {
+        records.insert(key, Arc::new(record));
     }
+    is_news
 }

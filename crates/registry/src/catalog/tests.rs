@@ -1,3 +1,8 @@
+mod declared;
+mod ecs;
+mod names;
+mod rebuild;
+
 use portolan_core::endpoint::Run;
 use portolan_core::evidence::{ContainerReport, Health, Phase};
 use portolan_core::view::{LinkMode, LinkPort, ReverseName};
@@ -269,6 +274,41 @@ async fn bounds_what_one_node_can_claim() {
 }
 
 #[tokio::test]
+async fn bounds_the_ports_of_a_service_and_leaves_out_those_that_are_gone_first() {
+    let many = |first: u16, is_dead: bool| {
+        let one = move |id: u16| {
+            let mut c = container(&id.to_string(), "web");
+            c.ports = (1..=150).map(|number| port(number, 1_000 + number)).collect();
+            if is_dead { died(c, None) } else { c }
+        };
+        (first..first + 80).map(one).collect::<Vec<_>>()
+    };
+    let mut world = world_of(many(0, true)).await;
+    world.report(&report("i-2", many(80, false))).await;
+    let explained = world.catalog().explained.get(&service("web")).cloned().unwrap();
+    assert_eq!((explained.candidates.len(), explained.refusals.len()), (20_000, 1));
+    assert!(explained.refusals[0].reason.contains("4000 were left out"), "{:?}", explained.refusals);
+    assert_eq!(world.states("web").unwrap().len(), 12_000);
+}
+
+#[tokio::test]
+async fn answers_and_shows_only_a_nodes_ordinary_addresses() {
+    let mut world = World::new().await;
+    let hostile = ["127.0.0.1", "169.254.169.254", "198.18.0.7", "::1"].map(|a| a.parse().unwrap());
+    let many = (1..=20).map(|last| IpAddr::from([10, 0, 1, last]));
+    let told = portolan_core::evidence::NodeReport {
+        addresses: hostile.into_iter().chain(many).collect(),
+        ..report("i-1", vec![])
+    };
+    world.report(&told).await;
+    let catalog = world.catalog();
+    assert_eq!(catalog.view.nodes.get(&node("i-1")).unwrap().addresses.len(), 16);
+    assert!(hostile.iter().all(|address| catalog.view.reverse.get(address).is_none()));
+    let refusals = &catalog.nodes.get(&node("i-1")).unwrap().refusals;
+    assert!(refusals[0].reason.starts_with("8 were left out"), "{refusals:?}");
+}
+
+#[tokio::test]
 async fn shows_a_report_that_cannot_be_read() {
     let mut world = world_of(vec![container("a", "web")]).await;
     world.commit(Transaction::at(1).putting(Key::Node(node("i-1")), "\u{0}garbage")).await;
@@ -368,7 +408,7 @@ proptest! {
     }
 }
 
-fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug {
+fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug + use<> {
     let services: Vec<_> =
         catalog.view.services.values().map(|s| (s.key.clone(), s.link.clone(), s.endpoints.clone())).collect();
     let explained: Vec<_> = catalog
@@ -376,9 +416,16 @@ fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug {
         .values()
         .map(|e| {
             let mut e = (**e).clone();
-            e.candidates.iter_mut().for_each(|c| c.since_ms = 0);
+            e.candidates.iter_mut().for_each(|c| (c.since, c.since_ms) = (Since::default(), 0));
             e
         })
         .collect();
-    (services, explained, catalog.nodes.clone(), catalog.view.nodes.clone(), catalog.needs.clone())
+    let nodes = (catalog.nodes.clone(), catalog.view.nodes.clone(), catalog.stale_names.clone());
+    // Since when somebody waits for a name is told by the newest report after a start.
+    let waiting = |needs: &needs::NameNeeds| {
+        let waiting: Vec<_> = needs.waiting.iter().map(|(id, _, record)| (id.clone(), record.clone())).collect();
+        (needs.given.clone(), waiting)
+    };
+    let names: Vec<_> = catalog.name_needs.iter().map(|(node, needs)| (node.clone(), waiting(needs))).collect();
+    (services, explained, nodes, catalog.needs.clone(), names, catalog.doubted.clone())
 }

@@ -12,12 +12,14 @@ mod service;
 mod status;
 
 pub use events::{Change, EventList, Reset};
-pub use explain::{Candidate, Ended, Explanation, RefusedInput, Testimony};
+pub use explain::{Candidate, Ended, Explanation, RefusedInput, StoppedContainer, StoppedTask, Testimony};
 pub use external::{
     External, ExternalCheck, ExternalDeclaration, ExternalEndpoint, ExternalList, ExternalPlace, ExternalSummary,
 };
 pub use nodes::{Node, NodeEndpoint, NodeList, NodeSummary};
 pub use orders::{Order, OrderList, OrderReason};
 pub use portolan_dns::resolution::{AnsweredBy, Resolution, ServiceRecord};
-pub use service::{Endpoint, EndpointId, Link, LinkPort, Service, ServiceList, ServiceSummary, StateCounts};
-pub use status::Status;
+pub use service::{
+    EcsDeployment, EcsService, Endpoint, EndpointId, Link, LinkPort, Service, ServiceList, ServiceSummary, StateCounts,
+};
+pub use status::{AwsCluster, AwsDenied, AwsError, AwsQueue, AwsStatus, HeldCounts, ParkedMessage, Status};

@@ -10,7 +10,7 @@ use portolan_core::refusal::Refusal;
 use portolan_core::view::{Link, LinkMode, Service};
 
 use super::api;
-use crate::catalog::{Catalog, Event, Explained};
+use crate::catalog::{Catalog, Deployment, Event, Explained, ServiceRecord};
 
 /// Unix milliseconds as RFC 3339; empty for a time that no clock shows.
 pub(super) fn time(unix_ms: u64) -> String {
@@ -82,6 +82,28 @@ pub(super) fn service(service: &Service, explained: Option<&Explained>, zone: &Z
         link: service.link.as_ref().map(link),
         // An endpoint always has an address; one without could not be connected to, and is not shown.
         endpoints: endpoints(service).iter().filter_map(one).collect(),
+        ecs: None,
+    }
+}
+
+/// What ECS says of a service.
+pub(super) fn ecs_service(record: &ServiceRecord) -> api::EcsService {
+    let deployment = |d: &Deployment| api::EcsDeployment {
+        id: d.id.clone(),
+        status: d.status.clone(),
+        rollout_state: d.rollout_state.clone(),
+        reason: d.reason.clone(),
+        task_definition: d.task_definition.clone(),
+        desired: d.desired,
+        running: d.running,
+        failed: d.failed,
+    };
+    api::EcsService {
+        name: record.name.clone(),
+        desired: record.desired,
+        running: record.running,
+        pending: record.pending,
+        deployments: record.deployments.iter().map(deployment).collect(),
     }
 }
 

@@ -164,6 +164,7 @@ impl Surface {
             link: service.and_then(|service| service.link.as_ref()).map(convert::link),
             candidates,
             refused: convert::refused(&explained.refusals),
+            stopped: explained.stopped.iter().map(testimony::stopped).collect(),
         })
     }
 }

@@ -98,8 +98,9 @@ pub(super) fn called(catalog: &Catalog, name: &Label, cluster: Option<&Label>) -
 
 fn summary(node: &NodeStatus, zone: &Zone) -> api::NodeSummary {
     let (sidecar, since_ms) = match &node.silence {
-        None => ("speaking", node.speaking_since_ms),
-        Some(silence) => ("silent", silence.since_ms),
+        _ if !node.has_sidecar => ("none", None),
+        None => ("speaking", Some(node.speaking_since_ms)),
+        Some(silence) => ("silent", Some(silence.since_ms)),
     };
     api::NodeSummary {
         cluster: node.key.cluster.to_string(),
@@ -109,10 +110,11 @@ fn summary(node: &NodeStatus, zone: &Zone) -> api::NodeSummary {
         addresses: node.addresses.clone(),
         az: node.az.clone(),
         sidecar: sidecar.to_owned(),
-        since: Some(convert::time(since_ms)),
+        since: since_ms.map(convert::time),
         version: Some(node.version.clone()).filter(|version| !version.is_empty()),
         reported: convert::time(node.reported_at_ms),
         containers: u32::try_from(node.containers).unwrap_or(u32::MAX),
+        unnamed: u32::try_from(node.unnamed).unwrap_or(u32::MAX),
         refused: u32::try_from(node.refusals.len()).unwrap_or(u32::MAX),
     }
 }

@@ -84,6 +84,8 @@ pub(super) async fn one(
     let (catalog, index) = surface.patient(Topic::Services(Scope::Service(key.clone())), patience).await?;
     let explained = catalog.explained.get(&key).map(AsRef::as_ref);
     let found = catalog.service(&key).ok_or_else(|| names::unknown_service(&key, &catalog));
-    let found = found.map(|service| convert::service(service, explained, &surface.shown.authority.zone));
+    let ecs = catalog.stated.services.get(&key).map(|record| convert::ecs_service(record));
+    let zone = &surface.shown.authority.zone;
+    let found = found.map(|service| api::Service { ecs, ..convert::service(service, explained, zone) });
     Ok(answer(found, index, &catalog))
 }

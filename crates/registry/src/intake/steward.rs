@@ -1,10 +1,9 @@
-//! The steward: stores what the catalog found out about names and links, expecting what the catalog saw.
+//! The steward: stores what the catalog found out about names and links, expecting what the catalog saw, and forgets what
+//! nobody needs any more.
 //!
 //! What it writes comes back by the store's watch, so the catalog itself never writes. When another write came first the
 //! catalog will say anew what is needed. There is one; with several registries, the elected one's.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use futures_util::StreamExt;
 use ipnet::Ipv4Net;
 use portolan_core::name::ServiceKey;
 use portolan_core::view::LinkMode;
-use portolan_core::virtual_address;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
 use tokio::time::{Instant, timeout_at};
@@ -24,17 +22,26 @@ use crate::clock::Clock;
 use crate::store::record::{self, AddressRecord, LinkDecision, LinkRecord, Owner};
 use crate::store::{CommitError, Expectation, Key, Store, Transaction};
 
+mod addresses;
+mod expire;
+mod names;
+
+use addresses::Addresses;
+pub(crate) use expire::expire;
+
 /// How long a service without endpoints stays known, and how long its address then stays unused, milliseconds: 30 days.
 pub const KEPT_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// How many services may be known. More are not recorded, and so not answered.
 pub const SERVICES_MAX: usize = 100_000;
 /// How many transactions are under way at once.
 const AT_ONCE: usize = 256;
-/// How often services that are long empty are looked for.
+/// How often is looked for what is due to be forgotten.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// How long a name waits for an owner that has nothing left: a task is replaced, or crashes and is started again by ECS,
 /// within minutes, and must not find its name gone.
 pub const NAME_HELD_MS: u64 = 600_000;
+/// How soon is looked again at names that wait.
+const NAME_LOOK_MIN: Duration = Duration::from_millis(50);
 /// How long to wait after the store failed.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 
@@ -60,23 +67,21 @@ async fn run(mut steward: Steward) {
     let mut seen = 0;
     let mut expire_at = Instant::now() + EXPIRE_EVERY;
     loop {
-        let waiting = steward.catalog.wait_for(|catalog| catalog.revision >= seen && !catalog.needs.is_empty());
-        let (catalog, transactions) = match timeout_at(expire_at, waiting).await {
-            Ok(Some(catalog)) => {
-                let planned = plan(&catalog, steward.link_range, steward.clock.now().unix_ms);
-                (catalog, planned)
-            }
+        let until = expire_at.min(steward.next_name_due());
+        let is_needed = |catalog: &Catalog| !catalog.needs.is_empty() || !catalog.name_needs.is_empty();
+        let waiting = steward.catalog.wait_for(|catalog| catalog.revision >= seen && is_needed(catalog));
+        let catalog = match timeout_at(until, waiting).await {
+            Ok(Some(catalog)) => catalog,
             Ok(None) => return,
-            Err(_) => {
-                expire_at = Instant::now() + EXPIRE_EVERY;
-                let catalog = steward.catalog.load();
-                let now_ms = steward.clock.now().unix_ms;
-                // Names that waited for their owners become due without any change of the catalog.
-                let mut due = plan(&catalog, steward.link_range, now_ms);
-                due.extend(expire(&catalog, now_ms));
-                (catalog, due)
-            }
+            // Names that waited for their owners, or for ECS, become due without any change of the catalog.
+            Err(_) => steward.catalog.load(),
         };
+        let now_ms = steward.clock.now().unix_ms;
+        let mut transactions = plan(&catalog, steward.link_range, now_ms);
+        if Instant::now() >= expire_at {
+            expire_at = Instant::now() + EXPIRE_EVERY;
+            transactions.extend(expire(&catalog, now_ms));
+        }
         // Whatever happens, the next look is at a newer catalog, or after a wait: never the same need at once again.
         seen = match commit(&steward, transactions).await {
             Ok(revision) => revision.max(catalog.revision + 1),
@@ -86,6 +91,15 @@ async fn run(mut steward: Steward) {
                 catalog.revision
             }
         };
+    }
+}
+
+impl Steward {
+    /// When the next container has waited long enough for its name; never at once again, should its name not be stored.
+    fn next_name_due(&self) -> Instant {
+        let due_ms = names::next_due_ms(&self.catalog.peek()).unwrap_or(u64::MAX);
+        let wait = Duration::from_millis(due_ms.saturating_sub(self.clock.now().unix_ms)).min(EXPIRE_EVERY);
+        Instant::now() + wait.max(NAME_LOOK_MIN)
     }
 }
 
@@ -105,7 +119,7 @@ async fn commit(steward: &Steward, transactions: Vec<Transaction>) -> Result<u64
     Ok(newest)
 }
 
-/// One transaction for each service whose records are not what the catalog found out.
+/// Transactions for all services whose records, and containers whose names, are not what the catalog found out.
 pub(crate) fn plan(catalog: &Catalog, range: Ipv4Net, now_ms: u64) -> Vec<Transaction> {
     let mut addresses = Addresses::new(catalog, range, now_ms);
     let mut room = SERVICES_MAX.saturating_sub(catalog.view.services.len());
@@ -123,6 +137,7 @@ pub(crate) fn plan(catalog: &Catalog, range: Ipv4Net, now_ms: u64) -> Vec<Transa
         }
         transactions.push(transaction(service, need, &mut addresses));
     }
+    transactions.extend(names::plan(catalog, now_ms));
     transactions
 }
 
@@ -170,64 +185,6 @@ fn expect<T>(key: &Key, recorded: Option<&Recorded<T>>) -> Expectation {
     match recorded {
         Some(recorded) => Expectation::AtRevision(key.clone(), recorded.revision),
         None => Expectation::Absent(key.clone()),
-    }
-}
-
-/// Services that have been empty for [`KEPT_MS`] are forgotten, and their addresses are free for others after as long
-/// again.
-pub(crate) fn expire(catalog: &Catalog, now_ms: u64) -> Vec<Transaction> {
-    let is_due = |owner: &Owner| owner.empty_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= KEPT_MS);
-    let due = catalog.explained.iter().filter(|(_, explained)| explained.owner.as_ref().is_some_and(is_due));
-    due.map(|(service, explained)| {
-        let owner = explained.owner.as_ref().map(record::encode).unwrap_or_default();
-        let key = Key::Owner(service.clone());
-        let mut made = Transaction::at(now_ms)
-            .expecting(Expectation::Holds(key.clone(), owner))
-            .deleting(key)
-            .deleting(Key::Link(service.clone()));
-        if let Some(address) = explained.link.as_ref().and_then(|link| link.address) {
-            let freed = AddressRecord { service: service.clone(), freed_at_ms: Some(now_ms) };
-            made = made.putting(Key::Address(address), record::encode(&freed));
-        }
-        made
-    })
-    .collect()
-}
-
-/// The virtual addresses, while a plan is made.
-struct Addresses<'a> {
-    catalog: &'a Catalog,
-    range: Ipv4Net,
-    now_ms: u64,
-    given: BTreeSet<Ipv4Addr>,
-    /// Which address each service has or had; made when the first is needed.
-    former: Option<HashMap<&'a ServiceKey, Ipv4Addr>>,
-}
-
-impl<'a> Addresses<'a> {
-    fn new(catalog: &'a Catalog, range: Ipv4Net, now_ms: u64) -> Self {
-        Addresses { catalog, range, now_ms, given: BTreeSet::new(), former: None }
-    }
-
-    /// An address for `service`: its own former one; else one that nobody ever had; else one that was freed long ago.
-    /// With what the store holds of it.
-    fn give(&mut self, service: &ServiceKey) -> Option<(Ipv4Addr, Option<Recorded<AddressRecord>>)> {
-        let catalog = self.catalog;
-        let by_service =
-            || catalog.addresses.iter().map(|(address, record)| (&record.value.service, *address)).collect();
-        let former = self.former.get_or_insert_with(by_service).get(service).copied();
-        let was_freed = |address: Ipv4Addr| {
-            let freed = catalog.addresses.get(&address).and_then(|record| record.value.freed_at_ms);
-            freed.is_some_and(|at_ms| self.now_ms.saturating_sub(at_ms) >= KEPT_MS)
-        };
-        let is_open = |address: &Ipv4Addr| self.range.contains(address) && !self.given.contains(address);
-        let never_used = |address: Ipv4Addr| is_open(&address) && !catalog.addresses.contains_key(&address);
-        let chosen = former
-            .filter(is_open)
-            .or_else(|| virtual_address::choose(self.range, service, never_used))
-            .or_else(|| virtual_address::choose(self.range, service, |a| is_open(&a) && was_freed(a)))?;
-        self.given.insert(chosen);
-        Some((chosen, catalog.addresses.get(&chosen).cloned()))
     }
 }
 

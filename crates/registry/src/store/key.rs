@@ -113,11 +113,13 @@ fn labels(cluster: &str, name: &str) -> Option<(Label, Label)> {
     Some((Label::parse(cluster).ok()?, Label::parse(name).ok()?))
 }
 
-/// The id of a task or a container: letters, digits and hyphens, such as an id that has no slash in it.
+/// Whether `text` can be the id of a task or a container in a key: letters, digits and hyphens, and so no slash.
+pub fn is_id(text: &str) -> bool {
+    (1..=ID_OCTETS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
 fn id_part(text: &str) -> Option<String> {
-    let is_id =
-        (1..=ID_OCTETS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    is_id.then(|| text.to_owned())
+    is_id(text).then(|| text.to_owned())
 }
 
 fn of_kind(kind: &str, cluster: Label, name: Label) -> Option<Key> {

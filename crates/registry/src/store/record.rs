@@ -70,6 +70,9 @@ pub struct Owner {
     pub source: NameSource,
     /// The task definition family of the first container, when it had one.
     pub family: Option<Label>,
+    /// The ECS service as ECS has it, when the name came from one: two of them may have one label.
+    #[serde(default)]
+    pub ecs_service: Option<String>,
     /// Since when, Unix milliseconds.
     pub since_ms: u64,
     /// Since when the service has no endpoint, Unix milliseconds.

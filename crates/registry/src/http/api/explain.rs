@@ -26,6 +26,9 @@ pub struct Explanation {
     pub candidates: Vec<Candidate>,
     /// What was refused of the service as a whole.
     pub refused: Vec<RefusedInput>,
+    /// Its tasks that ECS says have stopped, newest first.
+    #[serde(default)]
+    pub stopped: Vec<StoppedTask>,
 }
 
 /// One port that could be answered.
@@ -43,6 +46,9 @@ pub struct Candidate {
     pub state: String,
     /// Whether a client gets it now.
     pub is_answered: bool,
+    /// Whether only a limit on how much weak evidence may remove at once keeps it.
+    #[serde(default)]
+    pub is_held: bool,
     /// The row of the rule table that decided.
     pub rule: String,
     /// That row in a sentence.
@@ -73,7 +79,7 @@ pub struct Ended {
 /// What one witness says of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Testimony {
-    /// `sidecar`, `ecs` or `neighbours`.
+    /// `sidecar`, `ecs`, `neighbours` or `operator`.
     pub witness: String,
     /// Its word.
     pub word: String,
@@ -81,6 +87,34 @@ pub struct Testimony {
     pub since: Option<String>,
     /// How long that is, in seconds, by the registry's clock.
     pub age_seconds: Option<u64>,
+}
+
+/// A task that stopped, as ECS tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoppedTask {
+    /// Its id.
+    pub task_id: String,
+    /// Its task definition's family.
+    pub family: Option<String>,
+    /// When.
+    pub at: String,
+    /// ECS's code, such as `EssentialContainerExited`.
+    pub code: String,
+    /// Why, as ECS says.
+    pub reason: String,
+    /// Its containers.
+    pub containers: Vec<StoppedContainer>,
+}
+
+/// A container of a task that stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoppedContainer {
+    /// Its name.
+    pub name: String,
+    /// Its exit code, if ECS says.
+    pub exit_code: Option<i64>,
+    /// Why it ended, if ECS says.
+    pub reason: Option<String>,
 }
 
 /// One refused input.

@@ -32,7 +32,7 @@ pub struct NodeSummary {
     pub addresses: Vec<IpAddr>,
     /// Availability zone.
     pub az: Option<String>,
-    /// Whether its sidecar speaks: `speaking` or `silent`.
+    /// Whether its sidecar speaks: `speaking`, `silent`, or `none` where ECS alone tells what runs.
     pub sidecar: String,
     /// Since when.
     pub since: Option<String>,
@@ -40,8 +40,11 @@ pub struct NodeSummary {
     pub version: Option<String>,
     /// When its newest report was kept.
     pub reported: String,
-    /// How many containers its sidecar reports.
+    /// How many containers its sidecar reports, or ECS where it has none.
     pub containers: u32,
+    /// How many of them have no name yet, because ECS has not told their service.
+    #[serde(default)]
+    pub unnamed: u32,
     /// How much was refused of what it reports.
     pub refused: u32,
 }

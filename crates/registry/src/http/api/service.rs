@@ -65,6 +65,45 @@ pub struct Service {
     pub link: Option<Link>,
     /// Its endpoints, in the order of their keys.
     pub endpoints: Vec<Endpoint>,
+    /// What ECS says of the ECS service of that name. News of it alone do not move the index.
+    #[serde(default)]
+    pub ecs: Option<EcsService>,
+}
+
+/// What ECS says of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EcsService {
+    /// Its name, as ECS has it.
+    pub name: String,
+    /// How many tasks it should have.
+    pub desired: u32,
+    /// How many run.
+    pub running: u32,
+    /// How many are being started.
+    pub pending: u32,
+    /// Its deployments, the primary one first.
+    pub deployments: Vec<EcsDeployment>,
+}
+
+/// A deployment of an ECS service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EcsDeployment {
+    /// Its id.
+    pub id: String,
+    /// `PRIMARY`, `ACTIVE` or `INACTIVE`.
+    pub status: String,
+    /// `IN_PROGRESS`, `COMPLETED` or `FAILED`; empty where ECS does not say.
+    pub rollout_state: String,
+    /// Why that is so.
+    pub reason: String,
+    /// Family and revision, such as `web:7`.
+    pub task_definition: String,
+    /// How many tasks it should have.
+    pub desired: u32,
+    /// How many run.
+    pub running: u32,
+    /// How many failed to start.
+    pub failed: u32,
 }
 
 /// The stable address of a service.

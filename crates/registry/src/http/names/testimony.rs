@@ -1,9 +1,10 @@
-//! What each witness says of a candidate, in words.
+//! What each witness says of a candidate, and ECS of tasks that stopped, in words.
 
+use portolan_core::name::Label;
 use portolan_core::rules::{Declared, Ecs, LastCheck, Neighbours, Operator, Rule, Sidecar, Word};
 
 use super::super::{api, convert};
-use crate::catalog::Candidate;
+use crate::catalog::{Candidate, StoppedTask};
 
 /// A candidate as people read it.
 pub(super) fn candidate(candidate: &Candidate, is_answered: bool, now_ms: u64) -> api::Candidate {
@@ -18,6 +19,7 @@ pub(super) fn candidate(candidate: &Candidate, is_answered: bool, now_ms: u64) -
         port: candidate.port,
         state: candidate.decision.state.as_str().to_owned(),
         is_answered,
+        is_held: candidate.is_held,
         rule: rule_word(candidate.decision.rule),
         rule_text: candidate.decision.rule.text().to_owned(),
         named_by: candidate.source.text().to_owned(),
@@ -37,23 +39,51 @@ fn rule_word(rule: Rule) -> String {
 }
 
 fn witnesses(candidate: &Candidate, now_ms: u64) -> Vec<api::Testimony> {
-    let said = &candidate.witnesses;
-    let since = Some(convert::time(candidate.since_ms));
-    let age_seconds = Some(now_ms.saturating_sub(candidate.since_ms) / 1_000);
-    let sidecar = api::Testimony { witness: "sidecar".to_owned(), word: sidecar(said.sidecar), since, age_seconds };
-    let other = |witness: &str, word: &str| api::Testimony {
+    let (said, since) = (&candidate.witnesses, &candidate.since);
+    let told = |witness: &str, word: &str, since_ms: u64| api::Testimony {
+        witness: witness.to_owned(),
+        word: word.to_owned(),
+        since: Some(convert::time(since_ms)),
+        age_seconds: Some(now_ms.saturating_sub(since_ms) / 1_000),
+    };
+    let silent = |witness: &str, word: &str| api::Testimony {
         witness: witness.to_owned(),
         word: word.to_owned(),
         since: None,
         age_seconds: None,
     };
-    let mut told = vec![sidecar, other("ecs", ecs(said.ecs)), other("neighbours", neighbours(said.neighbours))];
+    let mut all = vec![told("sidecar", &sidecar(said.sidecar), since.sidecar_ms)];
+    all.push(match said.ecs {
+        Ecs::NotUsed => silent("ecs", ecs(said.ecs)),
+        _ => told("ecs", ecs(said.ecs), since.ecs_ms),
+    });
+    all.push(match said.neighbours {
+        Neighbours::NotKnown => silent("neighbours", neighbours(said.neighbours)),
+        _ => told("neighbours", neighbours(said.neighbours), since.neighbours_ms),
+    });
     match said.operator {
         Operator::Nothing => {}
-        Operator::Drained => told.push(other("operator", "drains it")),
-        Operator::Evicted => told.push(other("operator", "evicted it")),
+        Operator::Drained => all.push(told("operator", "drains it", since.operator_ms)),
+        Operator::Evicted => all.push(told("operator", "evicted it", since.operator_ms)),
     }
-    told
+    all
+}
+
+/// A task that stopped, as people read it.
+pub(super) fn stopped(task: &StoppedTask) -> api::StoppedTask {
+    let container = |(name, exit_code, reason): &(Label, Option<i64>, Option<String>)| api::StoppedContainer {
+        name: name.to_string(),
+        exit_code: *exit_code,
+        reason: reason.clone(),
+    };
+    api::StoppedTask {
+        task_id: task.task_id.clone(),
+        family: task.family.as_ref().map(ToString::to_string),
+        at: convert::time(task.stop.at_ms),
+        code: task.stop.code.clone(),
+        reason: task.stop.reason.clone(),
+        containers: task.containers.iter().map(container).collect(),
+    }
 }
 
 fn sidecar(sidecar: Sidecar) -> String {

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use portolan_core::ecs::Stop;
 use portolan_core::endpoint::{Endpoint, EndpointKey, Protocol, Run, State};
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
 use portolan_core::rules::{Deadline, Ecs, LastCheck, Neighbours, Operator, Rule, Sidecar, Witnesses, Word, decide};
 use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Node, Readiness, Service};
 
-use crate::catalog::{Candidate, Catalog, Ending, Event, Explained, NameSource, NodeStatus, Silence};
+use crate::catalog::{
+    Candidate, Catalog, Deployment, Doubted, Ending, Event, Explained, NameSource, NodeStatus, ServiceRecord, Silence,
+    Since, StoppedTask,
+};
 
 /// 2026-01-02T03:04:05Z.
 pub(super) const THEN_MS: u64 = 1_767_323_045_000;
@@ -68,8 +72,10 @@ fn candidate(endpoint: &Endpoint, word: Word) -> Candidate {
         addresses: endpoint.addresses.clone(),
         port: endpoint.port,
         witnesses,
+        since: Since { sidecar_ms: THEN_MS, ..Since::default() },
         since_ms: THEN_MS,
         decision: decide(&witnesses),
+        is_held: false,
         ending: (word == Word::Died).then_some(Ending { exit_code: Some(137), is_out_of_memory: true, at_ms: THEN_MS }),
         refusals: Vec::new(),
         is_refused: false,
@@ -158,14 +164,17 @@ pub(super) fn put_node(catalog: &mut Catalog, key: NodeKey, silence: Option<Sile
         host_name: Some(Label::fixed("host-a")),
         addresses: vec!["10.0.0.5".parse().unwrap()],
         az: Some("eu-west-1a".into()),
+        has_sidecar: true,
         version: "0.1.0".into(),
         boot_id: "b".into(),
         session: 1,
         generation: 1,
         speaking_since_ms: THEN_MS,
         silence,
+        presence_revision: None,
         reported_at_ms: THEN_MS,
         containers: 4,
+        unnamed: 0,
         refusals: Vec::new(),
     };
     catalog.nodes.insert(key, Arc::new(status));
@@ -174,3 +183,36 @@ pub(super) fn put_node(catalog: &mut Catalog, key: NodeKey, silence: Option<Sile
 
 /// The rule that a passing endpoint is usable by; its text is shown.
 pub(super) const PASSING: Rule = Rule::Passing;
+
+/// Has a limit hold the first candidate of `es` back, and tells of a task of it that stopped, with what ECS says of the
+/// service.
+pub(super) fn hold(catalog: &mut Catalog) {
+    let key = key("es", "prod");
+    let mut explained = Explained::clone(catalog.explained.get(&key).unwrap());
+    let first = &mut explained.candidates[0];
+    (first.is_held, first.witnesses.ecs) = (true, Ecs::Missing);
+    first.witnesses.operator = Operator::Drained;
+    first.since = Since { ecs_ms: THEN_MS + 60_000, operator_ms: THEN_MS + 80_000, ..first.since };
+    let doubted = Doubted { held: 1, held_on: [first.key.node.clone()].into() };
+    explained.stopped.push(StoppedTask {
+        task_id: format!("{:032x}", 8),
+        family: Some(Label::fixed("es")),
+        stop: Stop { code: "TaskFailedToStart".into(), reason: "no image".into(), at_ms: THEN_MS },
+        containers: vec![(Label::fixed("es"), Some(1), Some("CannotPullContainerError".into()))],
+    });
+    catalog.doubted.insert(key.clone(), Arc::new(doubted));
+    catalog.explained.insert(key.clone(), Arc::new(explained));
+    let deployment = Deployment {
+        id: "ecs-svc/1".into(),
+        status: "PRIMARY".into(),
+        rollout_state: "FAILED".into(),
+        reason: String::new(),
+        task_definition: "es:7".into(),
+        desired: 3,
+        running: 1,
+        failed: 2,
+    };
+    let (name, arn, deployments) = ("es".into(), "arn".into(), vec![deployment]);
+    let record = ServiceRecord { name, arn, desired: 3, running: 1, pending: 1, deployments };
+    catalog.stated.services.insert(key, Arc::new(record));
+}

@@ -4,23 +4,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use portolan_dns::forward::resolv_conf;
 use tokio::time::sleep;
 use tracing::info;
 
+use crate::forward::resolv_conf;
+
 /// Where every program of the host looks.
-pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How often it is read. It is replaced by renaming as often as by writing, and it is small.
 const READ_EVERY: Duration = Duration::from_secs(5);
 
 /// The resolvers of `path`, without `own`; none where it cannot be read.
-pub(crate) fn read(path: &Path, own: IpAddr) -> Vec<SocketAddr> {
-    resolv_conf::parse(&std::fs::read_to_string(path).unwrap_or_default(), &[own])
+pub fn read(path: &Path, own: &[IpAddr]) -> Vec<SocketAddr> {
+    resolv_conf::parse(&std::fs::read_to_string(path).unwrap_or_default(), own)
 }
 
 /// Tells `set` when the resolvers of `path` are others than `known`, for ever. A file that is away or empty says nothing:
 /// those who write it anew often do so in two steps.
-pub(crate) async fn follow(path: &Path, own: IpAddr, mut known: Vec<SocketAddr>, set: impl Fn(&[SocketAddr])) {
+pub async fn follow(path: &Path, own: &[IpAddr], mut known: Vec<SocketAddr>, set: impl Fn(&[SocketAddr])) {
     loop {
         sleep(READ_EVERY).await;
         let now = read(path, own);
@@ -41,10 +42,10 @@ mod tests {
     async fn follows_the_hosts_resolvers_and_keeps_them_while_the_file_is_away() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("resolv.conf");
-        let own: IpAddr = "169.254.53.53".parse().unwrap();
-        assert_eq!(read(&path, own), []);
+        let own: [IpAddr; 1] = ["169.254.53.53".parse().unwrap()];
+        assert_eq!(read(&path, &own), []);
         let (told, mut heard) = mpsc::channel(1);
-        let following = follow(&path, own, Vec::new(), |now| told.try_send(now.to_vec()).unwrap());
+        let following = follow(&path, &own, Vec::new(), |now| told.try_send(now.to_vec()).unwrap());
         let steps = async {
             for (text, expected) in [
                 (Some("nameserver 169.254.53.53\nnameserver 10.0.0.2\n"), "10.0.0.2:53"),
