@@ -26,6 +26,7 @@
 
 pub mod actions;
 pub mod calls;
+pub mod docker;
 pub mod handles;
 mod in_process;
 pub mod limits;
@@ -48,6 +49,7 @@ use portolan_registry::clock::Clock;
 use tokio::sync::Notify;
 
 pub use calls::{Call, Outcome};
+pub use docker::Docker;
 pub use handles::{Cluster, Events, Node, Service, Task};
 pub use limits::Bucket;
 pub use misbehaviour::{Fault, When};
@@ -55,7 +57,7 @@ pub use server::Server;
 pub use world::definition::Definition;
 pub use world::service::ServiceWish;
 pub use world::task::{LaunchType, Status};
-pub use world::{Pace, Ran, World};
+pub use world::{Exit, Pace, Ran, World};
 
 use calls::Calls;
 use limits::Limits;

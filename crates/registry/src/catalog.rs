@@ -264,7 +264,7 @@ pub struct NodeStatus {
     pub silence: Option<Silence>,
     /// The store revision that says so.
     pub(crate) presence_revision: Option<u64>,
-    /// When its newest report was kept, Unix milliseconds.
+    /// When its newest report was kept, or ECS first told of one without a sidecar, Unix milliseconds.
     pub reported_at_ms: u64,
     /// How many containers it reports, with those that ended lately.
     pub containers: usize,

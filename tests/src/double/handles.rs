@@ -10,7 +10,7 @@ use super::world::definition::Definition;
 use super::world::instance::Instance;
 use super::world::service::NewService;
 use super::world::task::Status;
-use super::world::{Launch, Ran, World, arn, last_part, service, task};
+use super::world::{Exit, Launch, Ran, World, arn, last_part, service, task};
 use super::{Double, LaunchType, ServiceWish};
 
 /// A cluster.
@@ -294,6 +294,11 @@ impl Task {
     /// A container ends by itself with this exit code.
     pub fn container_exits(&self, container: &str, exit_code: i64) {
         self.world(|world| world.container_exits(&self.arn, Some(container), exit_code));
+    }
+
+    /// How its containers ended, as Docker says; ECS tells it with the next change.
+    pub fn exited(&self, exits: &[Exit]) {
+        self.world(|world| world.containers_exited(&self.arn, exits));
     }
 
     /// HEALTHY, UNHEALTHY or UNKNOWN, and its containers likewise.

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Double;
+use crate::namespace::Namespace;
 use reply::{Fate, Reply};
 use request::{Request, Service};
 
@@ -48,7 +49,16 @@ impl Server {
         Self::start_on(aws, listener)
     }
 
-    /// As [`Server::start`], on a listener of the caller's: one that was made inside a namespace is reached from there.
+    /// Listens on a node's address: reached from there and from every node beside it.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn start_in(aws: &Double, node: &Namespace) -> anyhow::Result<Self> {
+        let listener = node.inside(|| TcpListener::bind((node.address, 0)))?.context("listen for AWS calls")?;
+        Self::start_on(aws, listener)
+    }
+
+    /// As [`Server::start`], on a listener of the caller's.
     ///
     /// # Errors
     /// When it cannot be used.

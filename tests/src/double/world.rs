@@ -27,7 +27,7 @@ use agenda::{Agenda, Step};
 use definition::Definition;
 use events::Event;
 use instance::Instance;
-pub use lifecycle::{Launch, Ran, image_of};
+pub use lifecycle::{Exit, Launch, Ran, image_of};
 use recorded::Objects;
 use service::Service;
 use task::Task;

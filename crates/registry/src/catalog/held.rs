@@ -216,8 +216,14 @@ impl Held {
                 self.marked.sites.extend(self.sites.iter().filter_map(has));
             }
         }
-        let declared: Vec<_> = self.declared.keys().cloned().collect();
-        declared.iter().for_each(|service| self.declare(service));
+        let is_meant = |declared: &Declared| match target {
+            Target::Node(node) => declared.node == *node,
+            Target::Task(_) => false,
+            Target::Container(id) => declared.claims.iter().any(|claim| &claim.container.id == id),
+        };
+        let meant = self.declared.iter().filter(|(_, declared)| is_meant(declared));
+        let meant: Vec<_> = meant.map(|(service, _)| service.clone()).collect();
+        meant.iter().for_each(|service| self.declare(service));
     }
 
     /// Works out anew what is declared of a service.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use portolan_core::ecs::{EcsReport, Instance, InstanceStatus};
+use portolan_core::ecs::{Container, EcsReport, Instance, InstanceStatus, Task};
 use portolan_core::evidence::{ContainerReport, NodeReport};
 use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
@@ -200,7 +200,7 @@ impl Site {
         let (addresses, refusal) = announce::of_node(&instance.addresses, range);
         let node = Node { key: key.clone(), host_name: None, addresses, az: instance.az.clone() };
         let status = NodeStatus {
-            reported_at_ms: self.ecs_at_ms,
+            reported_at_ms: instance.first_seen_ms,
             containers: ecs.tasks.iter().map(|task| task.containers.len()).sum(),
             refusals: refusal.into_iter().chain(self.derived.named.refusals.iter().cloned()).collect(),
             ..self.status(&node)
@@ -255,10 +255,18 @@ fn told<'a>(ecs: &'a EcsReport, join: &'a Join<'a>) -> impl Iterator<Item = Told
     unreported.flat_map(move |task| {
         let az = task.az.as_deref().map(Arc::from).or_else(|| of_instance.clone());
         task.containers.iter().map(move |container| Told {
-            container: Arc::new(container.report.clone()),
+            container: Arc::new(of_task(container, task)),
             claimant: Claimant::Ecs,
             joined: Joined { task: Some((ecs, task)), container: Some(container) },
             az: az.clone(),
         })
     })
+}
+
+/// The container's report, of its task whether it says so or not.
+fn of_task(container: &Container, task: &Task) -> ContainerReport {
+    let mut report = container.report.clone();
+    report.task_id.get_or_insert_with(|| task.id.clone());
+    report.task_arn.get_or_insert_with(|| task.arn.clone());
+    report
 }

@@ -132,7 +132,9 @@ impl ScriptedAws {
 impl World {
     pub(crate) fn add(&mut self, task: Task) {
         let arn = task.task_definition_arn.clone();
-        self.definitions.entry(arn.clone()).or_insert_with(|| bridge_definition(&arn));
+        let mode = if task.launch_type == "FARGATE" { "awsvpc" } else { "bridge" };
+        let definition = TaskDefinition { network_mode: mode.to_owned(), ..bridge_definition(&arn) };
+        self.definitions.entry(arn).or_insert(definition);
         let name = task.group.trim_start_matches("service:").to_owned();
         let arn = format!("arn:aws:ecs:eu-west-1:1:service/prod/{name}");
         self.services.entry(arn.clone()).or_insert_with(|| Service {

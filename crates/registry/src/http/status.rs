@@ -91,3 +91,49 @@ fn aws_error((at_ms, message): &(u64, String)) -> api::AwsError {
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ecs::status::{Denied, Parked};
+
+    #[test]
+    fn shows_how_it_stands_with_aws() {
+        let cluster = ClusterStatus {
+            listed_ms: Some(1_767_323_045_000),
+            calls: 8,
+            tasks: 12,
+            missing: 1,
+            instances: 2,
+            error: Some((1_767_323_046_000, "ecs:ListServices is throttled".to_owned())),
+            ..ClusterStatus::default()
+        };
+        let denied = Denied { since_ms: 1_767_323_045_000, message: "no".to_owned(), without: "less is known" };
+        let parked = Parked {
+            message_id: "a".to_owned(),
+            at_ms: 1_767_323_045_000,
+            reason: "it is no event".to_owned(),
+            beginning: "{".to_owned(),
+        };
+        let status = Status {
+            clusters: [(Label::fixed("prod"), cluster)].into(),
+            denied: [("ecs:ListTasks", denied)].into(),
+            calls_last_minute: 3,
+            calls_per_minute_max: 120,
+            queue: Some(QueueStatus { applied: 5, parked_total: 1, parked: vec![parked], ..QueueStatus::default() }),
+        };
+        let then = "2026-01-02T03:04:05.000Z";
+        let expected = json!({
+            "clusters": [{"cluster": "prod", "arn": null, "listed": then, "calls": 8, "tasks": 12, "missing": 1,
+                "instances": 2,
+                "error": {"at": "2026-01-02T03:04:06.000Z", "message": "ecs:ListServices is throttled"}}],
+            "denied": [{"action": "ecs:ListTasks", "since": then, "without": "less is known", "message": "no"}],
+            "calls_last_minute": 3, "calls_per_minute_max": 120,
+            "queue": {"answered": null, "applied": 5, "error": null, "parked_total": 1, "parked":
+                [{"message_id": "a", "at": then, "reason": "it is no event", "beginning": "{"}]},
+        });
+        assert_eq!(serde_json::to_value(aws(&status)).unwrap(), expected);
+    }
+}

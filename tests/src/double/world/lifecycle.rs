@@ -32,6 +32,17 @@ pub struct Launch {
     pub is_connected: bool,
 }
 
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its name in the task definition.
+    pub container: String,
+    /// Its exit code.
+    pub code: i64,
+    /// As the agent words it.
+    pub reason: Option<String>,
+}
+
 /// What became of one container when it was really run.
 #[derive(Debug, Clone, Default)]
 pub struct Ran {
@@ -231,12 +242,13 @@ impl World {
         self.stop_task(arn, "EssentialContainerExited", "Essential container in task exited");
     }
 
-    /// The exit codes that Docker told, before the task ends.
-    pub fn containers_exited(&mut self, arn: &str, exits: &[(String, i64)]) {
+    /// How containers ended, which the next event will say.
+    pub fn containers_exited(&mut self, arn: &str, exits: &[Exit]) {
         self.change_silently(arn, |task| {
             for container in &mut task.said.containers {
-                let told = exits.iter().find(|(name, _)| *name == container.name).map(|(_, code)| *code);
-                container.exit_code = container.exit_code.or(told);
+                let Some(exit) = exits.iter().find(|exit| exit.container == container.name) else { continue };
+                container.exit_code = container.exit_code.or(Some(exit.code));
+                container.reason = container.reason.take().or_else(|| exit.reason.clone());
             }
         });
     }

@@ -94,6 +94,11 @@ impl Known {
         facts.version > self.task.version || (is_first && facts.version == self.task.version) || is_unversioned
     }
 
+    /// Whether it is of the same task definition.
+    fn is_of(&self, facts: &TaskFacts) -> bool {
+        self.facts.as_ref().is_some_and(|own| own.definition_arn == facts.definition_arn)
+    }
+
     /// AWS still knows it. Whether that changes what is stated.
     fn see(&mut self, now_ms: u64) -> bool {
         self.heard_ms = now_ms;
@@ -113,6 +118,17 @@ impl Known {
 fn is_over(facts: &TaskFacts, voice: Voice, now_ms: u64) -> bool {
     let is_old = |at_ms: u64| now_ms.saturating_sub(at_ms) > EVENT_AGE_MAX_MS;
     matches!(voice, Voice::Event(at_ms) if is_old(at_ms)) || facts.stop.as_ref().is_some_and(|stop| is_old(stop.at_ms))
+}
+
+/// Leaves containers as they were told before, when their definition was at hand: that it is not there now takes no port
+/// and no name away.
+fn carry_over(task: &mut Task, earlier: &Task) {
+    for container in &mut task.containers {
+        let same = earlier.containers.iter().find(|own| own.report.id == container.report.id);
+        if let Some(same) = same.filter(|own| !own.report.ports.is_empty()) {
+            container.report = same.report.clone();
+        }
+    }
 }
 
 impl Knowledge {
@@ -138,14 +154,16 @@ impl Knowledge {
             None => {}
         }
         self.note_family(&facts);
-        // What has ended is not worth a call.
-        let definition = match facts.status {
-            TaskStatus::Stopped => definitions.peek(&facts.definition_arn),
-            TaskStatus::Pending | TaskStatus::Running | TaskStatus::Leaving => {
+        let earlier = self.tasks.known.remove(&id);
+        let known = earlier.as_ref().filter(|earlier| earlier.is_of(&facts)).map(|earlier| earlier.definition.clone());
+        let definition = match (known, facts.status) {
+            (Some(known @ KnownDefinition::Read(_)), _) => known,
+            // What has ended is not worth a call.
+            (_, TaskStatus::Stopped) => definitions.peek(&facts.definition_arn),
+            (_, TaskStatus::Pending | TaskStatus::Running | TaskStatus::Leaving) => {
                 definitions.find(&facts.definition_arn, now_ms)
             }
         };
-        let earlier = self.tasks.known.remove(&id);
         self.keep(facts, definition, (earlier, now_ms, Absence::default()));
     }
 
@@ -237,7 +255,10 @@ impl Knowledge {
             None => Host::NotKnown,
         };
         let around = Surroundings { cluster: &self.cluster, definition: &definition, host };
-        let task = convert::task(&facts, around);
+        let mut task = convert::task(&facts, around);
+        if let (KnownDefinition::NotYet | KnownDefinition::Refused, Some(earlier)) = (&definition, &earlier) {
+            carry_over(&mut task, &earlier.task);
+        }
         let (node, parts) = match machine {
             Some(node) => (NodeKey { cluster: self.cluster.clone(), node }, None),
             None => {

@@ -92,7 +92,7 @@ fn problem((status, body): (u16, Value)) -> String {
     format!("{status} {}: {}", body["field"].as_str().unwrap_or_default(), body["detail"].as_str().unwrap_or_default())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_drained_node_is_listed_at_once_and_put_back() {
     let world = World::with_a_task().await;
     let (status, order) = world.ask("POST", "/api/drain/nodes/n1", Some(json!({"reason": " kernel \u{1b} "}))).await;
@@ -212,7 +212,7 @@ async fn a_body_has_to_say_that_it_is_json() {
     assert_eq!(ask(None, "").await, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_declared_service_is_read_as_it_was_written() {
     let world = World::new().await;
     let body = json!({"endpoints": [{"host": "DB.example.com.", "port": 5432}, {"host": "10.0.0.7", "port": 53, "protocol": "udp"}],
