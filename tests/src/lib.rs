@@ -7,6 +7,8 @@
 //!  └── ...
 //! ```
 //!
+//! [`double`] is AWS, with its faults: in process, on the wire, and with real containers on a lab's engines.
+//!
 //! A test begins with [`needs!`], makes a [`lab::Lab`], and waits with [`wait::eventually`] for states, never for time.
 //! Nothing here touches the machine's own network, Docker engine or resolver. What a test leaves behind, even when it is
 //! killed, is taken away by the [`janitor`].
@@ -14,6 +16,7 @@
 pub mod container;
 pub mod dig;
 pub mod dockerd;
+pub mod double;
 pub mod http;
 pub mod image;
 pub mod janitor;

@@ -10,9 +10,15 @@ const PARTS: &str = include_str!("../parts.txt");
 /// Folders of system programs that are not in every user's `PATH`.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Returns `Ok(())` from the test, loudly, unless it is root and every program that is named can be found.
+/// Returns `Ok(())` from the test, loudly, unless it is root and every program that is named can be found. After
+/// `anyone:` it need not be root.
 #[macro_export]
 macro_rules! needs {
+    (anyone: $($program:expr),+ $(,)?) => {
+        if !$crate::parts::are_found(&[$($program),+]) {
+            return Ok(());
+        }
+    };
     ($($program:expr),+ $(,)?) => {
         if !$crate::parts::are_here(&[$($program),+]) {
             return Ok(());
@@ -36,14 +42,23 @@ pub fn command(program: &str) -> Command {
 ///
 /// # Panics
 /// When something is missing and `CI` is set.
-#[expect(clippy::panic, clippy::print_stderr, reason = "in CI a skipped test is a failure; skipping is said aloud")]
 pub fn are_here(programs: &[&str]) -> bool {
+    let root = "not root (run as root: the test makes network namespaces)";
+    are_found(programs) && (rustix::process::geteuid().is_root() || skip(root))
+}
+
+/// Whether every program is here. Otherwise the test must end, and this has said why.
+///
+/// # Panics
+/// When something is missing and `CI` is set.
+pub fn are_found(programs: &[&str]) -> bool {
     let missing: Vec<&str> = programs.iter().copied().filter(|program| find(program).is_none()).collect();
-    let reason = match missing.as_slice() {
-        [] if rustix::process::geteuid().is_root() => return true,
-        [] => "not root (run as root: the test makes network namespaces)".to_owned(),
-        missing => format!("{} not found (apt install {})", missing.join(", "), packages(missing)),
-    };
+    missing.is_empty() || skip(&format!("{} not found ({})", missing.join(", "), packages(&missing)))
+}
+
+/// Says why a test is skipped.
+#[expect(clippy::panic, clippy::print_stderr, reason = "in CI a skipped test is a failure; skipping is said aloud")]
+fn skip(reason: &str) -> bool {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     if std::env::var_os("CI").is_some() {
         panic!("{test}: {reason}, and CI is set");
@@ -56,14 +71,22 @@ pub fn are_here(programs: &[&str]) -> bool {
     false
 }
 
+/// How the programs are had: `apt install gcc`, `tests/install brings awscli`.
 fn packages(programs: &[&str]) -> String {
-    let package = |program: &str| {
-        let parts = PARTS.lines().filter_map(|line| line.split_once(' '));
-        parts.into_iter().find(|(name, _)| *name == program).map(|(_, package)| package)
-    };
-    let mut packages: Vec<&str> = programs.iter().map(|program| package(program).unwrap_or(program)).collect();
-    packages.dedup();
-    packages.join(" ")
+    let packages = programs.iter().map(|&program| {
+        let mut parts = PARTS.lines().filter_map(|line| line.split_once(' '));
+        parts.find(|(name, _)| *name == program).map_or(program, |(_, package)| package)
+    });
+    let (python, mut debian): (Vec<&str>, Vec<&str>) = packages.partition(|package| package.starts_with("pip:"));
+    debian.dedup();
+    let mut ways = Vec::new();
+    if !debian.is_empty() {
+        ways.push(format!("apt install {}", debian.join(" ")));
+    }
+    if !python.is_empty() {
+        ways.push(format!("tests/install brings {}", python.join(" ").replace("pip:", "")));
+    }
+    ways.join(", ")
 }
 
 /// Runs a command to its end and gives what it printed.
@@ -81,4 +104,19 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
         error.trim()
     );
     Ok(out.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skip_names_the_way_to_each_program() {
+        let rows: [(&[&str], &str); 3] = [
+            (&["docker", "dockerd", "ip"], "apt install docker.io iproute2"),
+            (&["unheard-of"], "apt install unheard-of"),
+            (&["aws", "cc"], "apt install gcc, tests/install brings awscli==1.45.11"),
+        ];
+        rows.iter().for_each(|(programs, expected)| assert_eq!(packages(programs), *expected));
+    }
 }

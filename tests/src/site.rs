@@ -189,8 +189,16 @@ impl Follower {
     /// # Errors
     /// When a part refuses.
     pub fn start(site: &Site, node: &Arc<Namespace>, docker_socket: &Path) -> anyhow::Result<Self> {
+        Self::start_as("b", site, node, docker_socket)
+    }
+
+    /// As [`Follower::start`], as a node of another name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_as(name: &str, site: &Site, node: &Arc<Namespace>, docker_socket: &Path) -> anyhow::Result<Self> {
         let wire = Wire::lay(node, site.node(), REGISTRY_GRPC)?;
-        let mut sidecar = start_sidecar(node, docker_socket, &["--node=b"])?;
+        let mut sidecar = start_sidecar(node, docker_socket, &[&format!("--node={name}")])?;
         sidecar.listening("node-dns")?;
         Ok(Follower { sidecar, wire, node: node.clone() })
     }

@@ -1,15 +1,18 @@
 //! A node made of thin air: registers services over the real wire, so that figures need no thousand containers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use portolan_core::endpoint::{Protocol, Run};
 use portolan_core::evidence::{ContainerReport, Health, LinkWish, NameCandidates, NodeReport, Phase, PortReport};
 use portolan_core::name::{Label, NodeKey};
+use portolan_core::neighbours::Met;
 use portolan_proto::node_report;
+use portolan_proto::probe::{self, Probe, ProbeResult};
 use portolan_proto::wire::registry_client::RegistryClient;
 use portolan_proto::wire::{self, register_request, register_response};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -31,7 +34,7 @@ impl SyntheticNode {
             node: node.into(),
             boot_id: node.into(),
             version: "synthetic".into(),
-            features: vec![],
+            features: vec![probe::FEATURE.into()],
         };
         let hello = wire::RegisterHello { peer: Some(peer), bindings: vec![] };
         up.send(request(register_request::Kind::Hello(hello))).await?;
@@ -74,6 +77,25 @@ impl SyntheticNode {
         self.up.send(request(beat)).await.context("send a heartbeat")
     }
 
+    /// Speaks as a sidecar does, for as long as it is polled: a heartbeat each second, and an answer to every probe, by real
+    /// connections one after the other. Not polled it is silent, and its stream stays open.
+    pub async fn speak(&mut self) -> Result<()> {
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let told = tokio::select! {
+                told = self.next() => told?,
+                _ = beat.tick() => {
+                    self.heartbeat().await?;
+                    continue;
+                }
+            };
+            if let register_response::Kind::Probe(probe) = told {
+                let result = probe::result_out(&tried(probe::probe_in(probe)?).await);
+                self.up.send(request(register_request::Kind::ProbeResult(result))).await.context("answer a probe")?;
+            }
+        }
+    }
+
     async fn welcome(&mut self) -> Result<u64> {
         loop {
             match self.next().await? {
@@ -94,6 +116,26 @@ impl SyntheticNode {
 
 fn request(kind: register_request::Kind) -> wire::RegisterRequest {
     wire::RegisterRequest { kind: Some(kind) }
+}
+
+async fn tried(probe: Probe) -> ProbeResult {
+    let mut met = Vec::new();
+    for target in &probe.targets {
+        met.push(connect(*target).await);
+    }
+    let mut is_control_reached = false;
+    for control in &probe.controls {
+        is_control_reached |= connect(*control).await == Met::Connected;
+    }
+    ProbeResult { id: probe.id, met, is_control_reached }
+}
+
+async fn connect(place: SocketAddr) -> Met {
+    match tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(place)).await {
+        Ok(Ok(_)) => Met::Connected,
+        Ok(Err(_)) => Met::Refused,
+        Err(_) => Met::TimedOut,
+    }
 }
 
 /// A container of `service` with port 9200 on `host_port` of `address`, passing.

@@ -1,6 +1,7 @@
 //! The screen: aligned tables and coloured words for people, JSON for programs. Everything that a server said passes
 //! through [`safe`] here, so that no label moves the cursor.
 
+mod aws;
 mod explain;
 mod resolve;
 mod service;

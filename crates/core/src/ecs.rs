@@ -129,9 +129,10 @@ impl Task {
     pub fn word(&self) -> Ecs {
         match self.status {
             TaskStatus::Stopped => Ecs::Stopped,
-            _ if self.is_missing => Ecs::Missing,
+            // What ECS said of its end outlives its absence from listings, which takes nothing back.
             TaskStatus::Leaving => Ecs::Leaving,
             _ if !self.is_wanted => Ecs::Leaving,
+            _ if self.is_missing => Ecs::Missing,
             TaskStatus::Pending => Ecs::Pending,
             TaskStatus::Running if self.is_unhealthy => Ecs::RunningUnhealthy,
             TaskStatus::Running => Ecs::Running,
@@ -181,6 +182,8 @@ mod tests {
         assert_eq!(task(TaskStatus::Leaving).word(), Ecs::Leaving);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Running) }.word(), Ecs::Missing);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Stopped) }.word(), Ecs::Stopped);
+        assert_eq!(Task { is_missing: true, ..task(TaskStatus::Leaving) }.word(), Ecs::Leaving);
+        assert_eq!(Task { is_missing: true, is_wanted: false, ..task(TaskStatus::Running) }.word(), Ecs::Leaving);
     }
 
     #[test]

@@ -117,6 +117,26 @@ impl Default for Declaration {
     }
 }
 
+impl Declaration {
+    /// Tags, and metadata in the order of its keys, of a container that registers `ports`. Those that Registrator's labels
+    /// give to one port count where it is the only one; else that is refused.
+    pub fn tags_and_meta(&self, ports: &[u16], refusals: &mut Vec<Refusal>) -> (Vec<String>, Vec<(String, String)>) {
+        let (mut tags, mut meta) = (self.tags.clone(), self.meta.clone());
+        for (port, own) in self.ports.iter().filter(|(_, own)| !own.tags.is_empty() || !own.meta.is_empty()) {
+            if ports != [*port] {
+                let reason = "tags and metadata of one port are read only where it is the container's only one";
+                refusals.push(Refusal::new(format!("port {port}"), reason));
+                continue;
+            }
+            if !own.tags.is_empty() {
+                tags.clone_from(&own.tags);
+            }
+            meta.extend(own.meta.clone());
+        }
+        (tags, meta.into_iter().collect())
+    }
+}
+
 /// Reads labels and environment (`KEY=VALUE`). Their order does not matter for labels; of variables the last wins.
 pub fn parse<'a>(
     labels: impl IntoIterator<Item = (&'a str, &'a str)>,

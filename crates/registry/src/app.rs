@@ -22,13 +22,16 @@ use tokio::net::TcpListener;
 
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
+use crate::deadlines::Deadlines;
+use crate::ecs::api::Aws;
+use crate::ecs::{self, Source};
 use crate::external::External;
 use crate::grpc::{Joined, Surface};
 use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
 use crate::neighbours::switchboard::Switchboard;
 use crate::neighbours::{self, Neighbours};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::store::{EmbeddedStore, Store};
 use crate::{deadlines, external, http, orders, presence};
 
@@ -46,11 +49,26 @@ pub struct Bound {
     pub grpc: SocketAddr,
 }
 
-/// Starts the registry; it runs until `jobs` are shut down.
+/// Starts the registry; it runs until `jobs` are shut down. AWS is asked when `aws.clusters` says about which.
 ///
 /// # Errors
 /// What cannot be meant in the settings, bound, or opened.
 pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> anyhow::Result<Bound> {
+    let is_used = !settings.aws.clusters.is_empty();
+    let aws = is_used.then(|| ecs::aws::client(settings.aws.region.clone(), settings.aws.endpoint.clone()));
+    start_with(jobs, settings, metrics, aws).await
+}
+
+/// The same with a given AWS. With `None`, AWS is not used.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(
+    jobs: &Jobs,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    aws: Option<Arc<dyn Aws>>,
+) -> anyhow::Result<Bound> {
     let authority = authority(&settings)?;
     let (dns, listener, grpc) = bind(&settings).await?;
     let bound = Bound { dns: dns.address(), http: listener.addr(), grpc: grpc.local_addr()? };
@@ -64,39 +82,72 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<Metrics>) -> an
     );
     let steward = Steward { store, catalog: catalog.clone(), link_range: settings.link.range, clock };
     steward::start(jobs, steward);
-    presence::start(jobs, intake.clone(), clock);
-    deadlines::start(jobs, intake.clone(), catalog.clone(), clock);
+    let core = Core { intake, catalog, clock };
+    let switchboard = start_watching(jobs, &core, &metrics);
     let link_range = settings.link.range;
-    let declared = External { intake: intake.clone(), catalog: catalog.clone(), clock, link_range };
+    let declared = External { intake: core.intake.clone(), catalog: core.catalog.clone(), clock, link_range };
     external::start(jobs, declared, settings.upstreams.as_deref());
-    orders::start(jobs, intake.clone(), catalog.clone(), clock);
-    let switchboard = Switchboard::default();
-    let neighbours = Neighbours {
-        intake: intake.clone(),
-        catalog: catalog.clone(),
-        switchboard: switchboard.clone(),
-        clock,
-        seed: rand::rng().random(),
-    };
-    neighbours::start(jobs, neighbours);
-    let joined = Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock };
+    let ecs = start_ecs(jobs, &core, settings.aws, (aws, &metrics)).await?;
 
+    let Core { intake, catalog, clock } = core;
     let view = view_of(jobs, catalog.clone());
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
     dns.serve(
         jobs,
         Arc::new(Server { view, authority: authority.clone(), role: Role::Registry, metrics: dns_metrics }),
     );
+    let joined = Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock };
     Surface::new(jobs.clone(), joined).serve(grpc);
     let readers = catalog.clone();
     let readiness = move || match readers.peek().view.readiness {
         Readiness::Loading => Err("the store is not loaded yet".to_owned()),
         Readiness::Stale | Readiness::Current => Ok(()),
     };
-    let shown = http::Shown { catalog, authority, link_range: settings.link.range, clock };
-    let api = http::router(shown, intake, jobs);
-    listener.serve(jobs, api.merge(health(metrics, readiness)));
+    let shown = http::Shown { catalog, authority, link_range, clock, ecs };
+    listener.serve(jobs, http::router(shown, intake, jobs).merge(health(metrics, readiness)));
     Ok(bound)
+}
+
+/// What every source and every watcher works with.
+struct Core {
+    intake: Arc<Intake>,
+    catalog: Reader<Catalog>,
+    clock: Clock,
+}
+
+/// Whoever finds out by time and by asking: silences, deadlines, neighbours, orders that nothing matches. What is returned leads
+/// to the sidecars that are connected.
+fn start_watching(jobs: &Jobs, core: &Core, metrics: &Metrics) -> Switchboard {
+    let Core { intake, catalog, clock } = core;
+    presence::start(jobs, intake.clone(), *clock);
+    let deadlines = Deadlines { intake: intake.clone(), catalog: catalog.clone(), clock: *clock };
+    deadlines::start(jobs, deadlines, metrics);
+    orders::start(jobs, intake.clone(), catalog.clone(), *clock);
+    let switchboard = Switchboard::default();
+    let neighbours = Neighbours {
+        intake: intake.clone(),
+        catalog: catalog.clone(),
+        switchboard: switchboard.clone(),
+        clock: *clock,
+        seed: rand::rng().random(),
+    };
+    neighbours::start(jobs, neighbours);
+    switchboard
+}
+
+/// The ECS source, where it is used; what it said of other clusters is taken back.
+async fn start_ecs(
+    jobs: &Jobs,
+    core: &Core,
+    settings: settings::Aws,
+    (aws, metrics): (Option<Arc<dyn Aws>>, &Metrics),
+) -> anyhow::Result<Option<Reader<ecs::status::Status>>> {
+    let Core { intake, catalog, clock } = core;
+    ecs::take_back(intake, &settings, *clock).await?;
+    let Some(aws) = aws.filter(|_| !settings.clusters.is_empty()) else { return Ok(None) };
+    let (intake, catalog, clock) = (intake.clone(), catalog.clone(), *clock);
+    let (metrics, seed) = (metrics.register(ecs::Metrics::new), rand::rng().random());
+    Ok(Some(ecs::start(jobs, Source { aws, intake, catalog, clock, settings, metrics, seed }).await?))
 }
 
 async fn bind(settings: &Settings) -> anyhow::Result<(Listeners, Listener, TcpListener)> {

@@ -35,6 +35,8 @@ mod declared;
 mod events;
 mod given;
 mod held;
+#[cfg(test)]
+mod history;
 mod index;
 mod job;
 mod join;
@@ -74,8 +76,8 @@ pub struct Catalog {
     pub nodes: imbl::OrdMap<NodeKey, Arc<NodeStatus>>,
     /// What ECS, neighbours and operators stated.
     pub stated: Stated,
-    /// Services of which limits hold back what weak evidence would remove.
-    pub held: imbl::OrdMap<ServiceKey, Arc<HeldBack>>,
+    /// Services of which something is unverified.
+    pub doubted: imbl::OrdMap<ServiceKey, Arc<Doubted>>,
     /// The newest [`EVENTS_MAX`] changes, oldest first.
     pub events: imbl::Vector<Arc<Event>>,
     /// When services that are no longer known went away.
@@ -100,12 +102,9 @@ impl Catalog {
 
     /// How much limits hold back, all in all.
     pub fn frozen(&self) -> Frozen {
-        let nodes: BTreeSet<&NodeKey> = self.held.values().flat_map(|held| &held.nodes).collect();
-        Frozen {
-            endpoints: self.held.values().map(|held| held.endpoints).sum(),
-            nodes: nodes.len(),
-            services: self.held.len(),
-        }
+        let held = || self.doubted.values().filter(|doubted| doubted.held > 0);
+        let nodes: BTreeSet<&NodeKey> = held().flat_map(|doubted| &doubted.held_on).collect();
+        Frozen { endpoints: held().map(|doubted| doubted.held).sum(), nodes: nodes.len(), services: held().count() }
     }
 
     /// The service of that name, if it is known.
@@ -209,24 +208,28 @@ pub struct Frozen {
     pub services: usize,
 }
 
-/// What limits hold back of one service.
+/// That something of a service is unverified: its node is silent, or its task is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct HeldBack {
-    /// How many endpoints.
-    pub endpoints: usize,
-    /// On which nodes.
-    pub nodes: BTreeSet<NodeKey>,
+pub struct Doubted {
+    /// Of how many of its endpoints only limits keep it from being gone.
+    pub held: usize,
+    /// On which nodes those are.
+    pub held_on: BTreeSet<NodeKey>,
 }
 
-impl HeldBack {
-    /// What is held back of a service, if anything is.
-    pub(crate) fn of(explained: &Explained) -> Option<HeldBack> {
-        let mut held = HeldBack::default();
-        for candidate in explained.candidates.iter().filter(|candidate| candidate.is_held && !candidate.is_refused) {
-            held.endpoints += 1;
-            held.nodes.insert(candidate.key.node.clone());
+impl Doubted {
+    /// What is unverified of a service, if anything is.
+    pub(crate) fn of(explained: &Explained) -> Option<Doubted> {
+        let mut doubted = None;
+        let is_doubtful = |c: &&Candidate| !c.is_refused && matches!(c.decision.state, State::Unverified(_));
+        for candidate in explained.candidates.iter().filter(is_doubtful) {
+            let doubted: &mut Doubted = doubted.get_or_insert_default();
+            if candidate.is_held {
+                doubted.held += 1;
+                doubted.held_on.insert(candidate.key.node.clone());
+            }
         }
-        (held.endpoints > 0).then_some(held)
+        doubted
     }
 }
 
@@ -269,7 +272,7 @@ pub struct NodeStatus {
     pub silence: Option<Silence>,
     /// The store revision that says so.
     pub(crate) presence_revision: Option<u64>,
-    /// When its newest report was kept, Unix milliseconds.
+    /// When its newest report was kept, or ECS first told of one without a sidecar, Unix milliseconds.
     pub reported_at_ms: u64,
     /// How many containers it reports, with those that ended lately.
     pub containers: usize,

@@ -1,157 +1,112 @@
-//! Deadlines: commits that a silence has lasted ten minutes, as far as weak evidence may remove anything (DESIGN
-//! section 5).
+//! Deadlines: commits what only the passing of time tells, as far as weak evidence may remove anything (DESIGN section 5).
 //!
-//! Silence alone never removes the last answered endpoint of a service, nor within a minute more than 15 % of a service's
-//! endpoints (rounded down) or of the nodes (at least 1). What exceeds that is held back, stays as it is, and is looked
-//! at again every second. While the registry doubts itself nothing passes.
+//! - [`silence`]: that a silence has lasted ten minutes; [`absence`]: that a task which listings lack may go.
+//! - [`limits`]: how much of that may happen at once. What exceeds it is held back, stays as it is, and is looked at again
+//!   every second. [`freeze`] tells people.
+//! - [`alone`]: that no sidecar spoke on an instance within a minute, so that ECS alone counts there.
+//!
+//! Nothing is removed while the registry doubts itself, or before the witnesses have had the time to speak.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_core::endpoint::State;
-use portolan_core::name::{NodeKey, ServiceKey};
-use portolan_core::rules::{Deadline, Rule};
 use portolan_core::view::Readiness;
 use portolan_runtime::jobs::Jobs;
+use portolan_runtime::metrics::Metrics;
 use portolan_runtime::published::Reader;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use crate::catalog::{Candidate, Catalog, NodeStatus};
-use crate::clock::Clock;
+use crate::catalog::Catalog;
+use crate::clock::{Clock, Now};
 use crate::intake::Intake;
+use crate::intake::statement::Statement;
 
-/// How long a silence may last before it counts, milliseconds.
-pub const SILENCE_MAX_MS: u64 = 600_000;
-/// The span in which the limits count, milliseconds.
-const LIMIT_WINDOW_MS: u64 = 60_000;
-const LIMIT_PERCENT: usize = 15;
+mod absence;
+mod alone;
+mod freeze;
+mod limits;
+mod silence;
+
+use freeze::Freeze;
+use limits::{Cause, Look, Removals};
+
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How many removals are remembered; beyond that nothing passes until older ones leave the window.
-const REMOVALS_MAX: usize = 20_000;
+/// How many statements are made at one look.
+const STATEMENTS_MAX: usize = 1_024;
+
+/// What the job works with.
+#[derive(Debug)]
+pub struct Deadlines {
+    /// Where it states what it found.
+    pub intake: Arc<Intake>,
+    /// What it reads.
+    pub catalog: Reader<Catalog>,
+    /// The time.
+    pub clock: Clock,
+}
 
 /// Starts the job.
-pub fn start(jobs: &Jobs, intake: Arc<Intake>, catalog: Reader<Catalog>, clock: Clock) {
+pub fn start(jobs: &Jobs, deadlines: Deadlines, metrics: &Metrics) {
+    let Deadlines { intake, catalog, clock } = deadlines;
+    let mut freeze = metrics.register(Freeze::new);
     jobs.start("deadlines", async move {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut removals = Removals::default();
         loop {
             ticks.tick().await;
-            let now = clock.now();
-            if intake.is_doubtful(now) {
-                continue;
-            }
-            for passage in due(&catalog.load(), &mut removals, now.unix_ms) {
-                let Passage { node, held } = passage;
-                let count = held.len();
-                match intake.pass(&node, held, now.unix_ms).await {
-                    Ok(()) => info!(node = %node, held = count, "node `{node}` has been silent for ten minutes"),
-                    Err(error) => warn!(node = %node, "the deadline of node `{node}` cannot be written: {error}"),
-                }
-            }
+            let (now, catalog) = (clock.now(), catalog.load());
+            freeze.see(catalog.frozen());
+            look(&intake, &catalog, &mut removals, now).await;
         }
     });
 }
 
-/// What silence removed lately, for the limits.
-#[derive(Debug, Default)]
-struct Removals {
-    /// When, Unix milliseconds, and the endpoints per service of each passage.
-    recent: VecDeque<(u64, NodeKey, BTreeMap<ServiceKey, usize>)>,
-}
-
-/// A deadline that passes now.
-#[derive(Debug, PartialEq, Eq)]
-struct Passage {
-    node: NodeKey,
-    /// Services whose endpoints on the node are kept all the same.
-    held: Vec<ServiceKey>,
-}
-
-/// The deadlines that pass at `now_ms`.
-fn due(catalog: &Catalog, removals: &mut Removals, now_ms: u64) -> Vec<Passage> {
-    removals.recent.retain(|(at_ms, ..)| now_ms.saturating_sub(*at_ms) < LIMIT_WINDOW_MS);
-    let nodes: Vec<_> = catalog.nodes.values().filter(|node| is_due(node, now_ms)).collect();
-    if nodes.is_empty() || catalog.view.readiness != Readiness::Current {
-        return Vec::new();
+async fn look(intake: &Intake, catalog: &Catalog, removals: &mut Removals, now: Now) {
+    let is_sure = catalog.view.readiness == Readiness::Current && !intake.is_doubtful(now);
+    let mut statements = absence::taken_back(catalog);
+    statements.extend(alone::taken_back(catalog));
+    if is_sure {
+        statements.extend(alone::due(catalog, now.unix_ms));
     }
-    let nodes_max = (catalog.nodes.len() * LIMIT_PERCENT / 100).max(1);
-    let stakes = stakes(catalog);
-    let mut passages = Vec::new();
-    for status in nodes {
-        let passed: BTreeSet<_> = removals.recent.iter().map(|(_, node, _)| node).collect();
-        let is_one_too_many = !passed.contains(&status.key) && passed.len() >= nodes_max;
-        if is_one_too_many || removals.recent.len() >= REMOVALS_MAX {
-            continue;
-        }
-        let (removed, held) = weigh(stakes.get(&status.key).map_or(&[], Vec::as_slice), removals);
-        let passage = status.silence.as_ref().and_then(|silence| silence.passage.as_ref());
-        if passage.is_none_or(|passage| passage.held != held) {
-            removals.recent.push_back((now_ms, status.key.clone(), removed));
-            passages.push(Passage { node: status.key.clone(), held });
+    state(intake, statements, now).await;
+    if !is_sure {
+        return;
+    }
+    let mut look = Look::new(catalog, removals, now.unix_ms);
+    let (passages, absences) = (silence::due(&mut look), absence::due(&mut look));
+    for silence::Passage { node, held } in passages {
+        let count = held.len();
+        match intake.pass(&node, held, now.unix_ms).await {
+            Ok(()) => info!(node = %node, held = count, "node `{node}` has been silent for ten minutes"),
+            Err(error) => {
+                warn!(node = %node, "the deadline of node `{node}` cannot be written: {error}");
+                removals.forget(|known, cause| *known == node && *cause == Cause::Silence);
+            }
         }
     }
-    passages
+    let tasks: usize = absences.iter().map(|absence| absence.newly.len()).sum();
+    if tasks > 0 {
+        info!(tasks, "{tasks} tasks are gone that ECS lists no longer");
+    }
+    let statements = absences.iter().map(|a| Statement::Absence(a.node.clone(), Some(a.record.clone()))).collect();
+    if !state(intake, statements, now).await {
+        removals.forget(|_, cause| matches!(cause, Cause::Missing(_)));
+    }
 }
 
-/// Silent for long enough, and not yet passed in full.
-fn is_due(node: &NodeStatus, now_ms: u64) -> bool {
-    node.silence.as_ref().is_some_and(|silence| {
-        let is_passed = silence.passage.as_ref().is_some_and(|passage| passage.held.is_empty());
-        !is_passed && now_ms.saturating_sub(silence.since_ms) >= SILENCE_MAX_MS
-    })
-}
-
-/// What a node's passage would take from one service.
-struct Stake<'a> {
-    service: &'a ServiceKey,
-    /// Endpoints on this node that only the deadline keeps.
-    here: usize,
-    /// Answered endpoints of the whole service.
-    answered: usize,
-}
-
-/// Per node, the services in which only the deadline keeps some of its endpoints.
-fn stakes(catalog: &Catalog) -> HashMap<&NodeKey, Vec<Stake<'_>>> {
-    let mut stakes: HashMap<&NodeKey, Vec<Stake<'_>>> = HashMap::new();
-    for (service, explained) in &catalog.explained {
-        let answered = explained.candidates.iter().filter(|c| is_answered(c)).count();
-        let mut waiting: BTreeMap<&NodeKey, usize> = BTreeMap::new();
-        for candidate in explained.candidates.iter().filter(|c| is_answered(c) && waits(c)) {
-            *waiting.entry(&candidate.key.node).or_default() += 1;
-        }
-        for (node, here) in waiting {
-            stakes.entry(node).or_default().push(Stake { service, here, answered });
+/// Whether the statements are kept. Those that are not are made again at the next look.
+async fn state(intake: &Intake, mut statements: Vec<Statement>, now: Now) -> bool {
+    statements.truncate(STATEMENTS_MAX);
+    match intake.state(statements, now.unix_ms).await {
+        Ok(_) => true,
+        Err(error) => {
+            warn!("what follows of absences cannot be written: {error}");
+            false
         }
     }
-    stakes
-}
-
-/// What a passage removes per service, and the services where it may not.
-fn weigh(stakes: &[Stake<'_>], removals: &Removals) -> (BTreeMap<ServiceKey, usize>, Vec<ServiceKey>) {
-    let (mut removed, mut held) = (BTreeMap::new(), Vec::new());
-    for stake in stakes {
-        let lately: usize = removals.recent.iter().filter_map(|(.., services)| services.get(stake.service)).sum();
-        let may_go = (stake.answered + lately) * LIMIT_PERCENT / 100;
-        if stake.here == stake.answered || stake.here + lately > may_go {
-            held.push(stake.service.clone());
-        } else {
-            removed.insert(stake.service.clone(), stake.here);
-        }
-    }
-    (removed, held)
-}
-
-fn is_answered(candidate: &Candidate) -> bool {
-    !candidate.is_refused && matches!(candidate.decision.state, State::Usable | State::Unverified(_))
-}
-
-/// Whether only its deadline keeps it.
-fn waits(candidate: &Candidate) -> bool {
-    candidate.decision.rule == Rule::SilentUnknown && candidate.witnesses.deadline == Deadline::Running
 }
 
 #[cfg(test)]

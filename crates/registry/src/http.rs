@@ -47,6 +47,7 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::ecs;
 use crate::intake::Intake;
 use topics::Topics;
 
@@ -68,6 +69,8 @@ pub struct Shown {
     pub link_range: Ipv4Net,
     /// For ages.
     pub clock: Clock,
+    /// How it stands with AWS; `None`: it is not used.
+    pub ecs: Option<Reader<ecs::status::Status>>,
 }
 
 /// What every handler has.

@@ -30,7 +30,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 use tracing::{info, warn};
 
 use crate::catalog::Catalog;
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::intake::statement::Statement;
 
@@ -44,14 +44,14 @@ use docket::{Docket, Heard, Question};
 use sight::{Controls, Sight};
 use switchboard::Switchboard;
 
-/// How often is looked; also how late a silence may be found.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often is looked; also how late a silence may be found. Until somebody vouches for its endpoints they are used last.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Without news it is looked this often whether anything has become too old.
+const AGE_EVERY: Duration = Duration::from_secs(1);
 /// How long a sidecar may take to answer: it tries everything side by side, 1.5 s each.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How many places prove to a neighbour that it reaches anybody: one may be closed to it by a firewall.
 const CONTROLS: usize = 3;
-/// How long to wait after a statement that the store did not take.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the job joins.
 #[derive(Debug)]
@@ -77,18 +77,23 @@ async fn run(neighbours: Neighbours) {
         rng: StdRng::seed_from_u64(neighbours.seed),
         neighbours,
         docket: Docket::default(),
+        seen_revision: None,
         stated_revision: 0,
         state_from: None,
     };
     loop {
         // Cancel-safe: neither loses anything when the other wins.
         tokio::select! {
-            _ = ticks.tick() => asking.extend(work.look().into_iter().map(answers)),
+            _ = ticks.tick() => {
+                let is_news = work.follow();
+                asking.extend(work.ask().into_iter().map(answers));
+                work.state(is_news).await;
+            }
             Some((question, heard)) = asking.next() => {
                 work.docket.heard(&question, &heard, work.neighbours.clock.now().unix_ms);
+                work.state(true).await;
             }
         }
-        work.state().await;
     }
 }
 
@@ -98,41 +103,66 @@ struct Put {
     answers: Vec<(NodeKey, tokio::sync::oneshot::Receiver<portolan_proto::probe::ProbeResult>)>,
 }
 
-/// Waits for the answers to a question, each until the same moment.
+/// Waits for the answers to a question: until somebody connected everywhere, which nobody else can change, or time is up.
 async fn answers(put: Put) -> (Question, Vec<Heard>) {
     let end = Instant::now() + ANSWER_WITHIN;
-    let heard = put.answers.into_iter().map(|(from, answer)| {
-        timeout_at(end, answer).map(|answer| Heard { from, result: answer.ok().and_then(Result::ok) })
-    });
-    (put.question, futures_util::future::join_all(heard).await)
+    let heard =
+        |(from, answer)| timeout_at(end, answer).map(|answer| Heard { from, result: answer.ok().and_then(Result::ok) });
+    let mut coming: FuturesUnordered<_> = put.answers.into_iter().map(heard).collect();
+    let mut all = Vec::new();
+    while !put.question.is_vouched_for(&all)
+        && let Some(heard) = coming.next().await
+    {
+        all.push(heard);
+    }
+    (put.question, all)
 }
 
 struct Work {
     neighbours: Neighbours,
     docket: Docket,
     rng: StdRng,
+    /// The revision up to which silences were taken in.
+    seen_revision: Option<u64>,
     /// The revision of the newest statement: until the catalog has it, nothing is stated.
     stated_revision: u64,
-    /// Not before this: the store did not take the last one.
+    /// Not before this is looked again whether anything has to be stated, unless there is news.
     state_from: Option<Instant>,
 }
 
 impl Work {
-    /// Takes in what the catalog shows, and puts the questions that are due.
-    fn look(&mut self) -> Vec<Put> {
+    /// Takes silences in as the catalog shows them. Whether there may be something new.
+    fn follow(&mut self) -> bool {
         let catalog = self.neighbours.catalog.load();
-        if catalog.view.readiness == Readiness::Loading {
+        let is_news = self.seen_revision != Some(catalog.revision);
+        if is_news && catalog.view.readiness != Readiness::Loading {
+            self.seen_revision = Some(catalog.revision);
+            if self.docket.follow(&sight::silent(&catalog)) {
+                self.see(&catalog);
+            }
+        }
+        is_news
+    }
+
+    /// Takes in what the catalog shows of silent nodes.
+    fn see(&mut self, catalog: &Catalog) -> Controls {
+        let Sight { places, controls } = sight::look(catalog, &mut self.rng);
+        self.docket.see(&places, &catalog.stated.probes, self.neighbours.clock.now().unix_ms);
+        controls
+    }
+
+    /// Puts the questions that are due.
+    fn ask(&mut self) -> Vec<Put> {
+        let now_ms = self.neighbours.clock.now().unix_ms;
+        if self.docket.questions(now_ms).is_empty() {
             return Vec::new();
         }
-        let Now { unix_ms: now_ms, .. } = self.neighbours.clock.now();
-        let silent = sight::silent(&catalog);
-        let is_new = self.docket.follow(&silent);
-        if !is_new && !self.docket.is_due(now_ms) {
+        let catalog = self.neighbours.catalog.load();
+        let mut speaking = Speaking::of(self.neighbours.switchboard.reachable(), &sight::silent(&catalog));
+        if speaking.is_busy() {
             return Vec::new();
         }
-        let Sight { places, controls } = sight::look(&catalog, &mut self.rng);
-        self.docket.see(&places, &catalog.stated.probes, now_ms);
-        let mut speaking = Speaking::of(self.neighbours.switchboard.reachable(), &silent);
+        let controls = self.see(&catalog);
         let questions = self.docket.questions(now_ms);
         questions.into_iter().filter_map(|question| self.put(question, &mut speaking, &controls)).collect()
     }
@@ -158,13 +188,14 @@ impl Work {
     }
 
     /// States what has to be stated.
-    async fn state(&mut self) {
+    async fn state(&mut self, is_news: bool) {
         let now = self.neighbours.clock.now();
         let catalog = self.neighbours.catalog.load();
-        let is_late = catalog.revision < self.stated_revision || self.state_from.is_some_and(|from| now.instant < from);
-        if is_late || catalog.view.readiness == Readiness::Loading {
+        let is_early = !is_news && self.state_from.is_some_and(|from| now.instant < from);
+        if is_early || catalog.revision < self.stated_revision || catalog.view.readiness == Readiness::Loading {
             return;
         }
+        self.state_from = Some(now.instant + AGE_EVERY);
         let is_sure = catalog.view.readiness == Readiness::Current && !self.neighbours.intake.is_doubtful(now);
         let statements = self.docket.statements(&catalog.stated.probes, is_sure, now.unix_ms);
         if statements.is_empty() {
@@ -172,14 +203,9 @@ impl Work {
         }
         statements.iter().for_each(|statement| tell(statement, &catalog));
         match self.neighbours.intake.state(statements, now.unix_ms).await {
-            Ok(revision) => {
-                self.stated_revision = revision.unwrap_or(self.stated_revision);
-                self.state_from = None;
-            }
-            Err(error) => {
-                warn!("what neighbours say of silent nodes cannot be kept: {error}");
-                self.state_from = Some(now.instant + RETRY_AFTER);
-            }
+            Ok(revision) => self.stated_revision = revision.unwrap_or(self.stated_revision),
+            // They are stated again when it is looked next.
+            Err(error) => warn!("what neighbours say of silent nodes cannot be kept: {error}"),
         }
     }
 }

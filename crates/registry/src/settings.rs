@@ -32,6 +32,26 @@ pub const SETTINGS: &[Setting] = &[
         "an IPv4 network",
         "Where virtual addresses are given from. The same as the sidecars'.",
     ),
+    Setting {
+        key: "aws.clusters",
+        kind: Kind::List("the name or ARN of an ECS cluster"),
+        default: "",
+        help: "Clusters that AWS is asked about. Without any, AWS is not used.",
+    },
+    text("aws.region", "", "an AWS region", "Where they are. By default as the AWS SDK finds it."),
+    text("aws.endpoint", "", "a URL", "Where all of AWS is, for a double or a proxy."),
+    text(
+        "aws.queue",
+        "",
+        "the URL of an SQS queue",
+        "Where EventBridge puts the clusters' events. Without it, listings alone.",
+    ),
+    Setting {
+        key: "aws.calls_per_second",
+        kind: Kind::Number,
+        default: "2",
+        help: "How many calls of ECS and EC2 a second at most, from 1 to 100. Others share the account's limits.",
+    },
 ];
 
 /// The settings as read.
@@ -53,6 +73,8 @@ pub struct Settings {
     pub upstreams: Option<Vec<SocketAddr>>,
     /// `link.*`.
     pub link: Link,
+    /// `aws.*`.
+    pub aws: Aws,
     /// `log.*`.
     pub log: LogSettings,
 }
@@ -69,4 +91,20 @@ pub struct Listen {
 pub struct Link {
     /// `link.range`.
     pub range: Ipv4Net,
+}
+
+/// `aws.*`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Aws {
+    /// `aws.clusters`: names or ARNs.
+    #[serde(default)]
+    pub clusters: Vec<String>,
+    /// `aws.region`.
+    pub region: Option<String>,
+    /// `aws.endpoint`.
+    pub endpoint: Option<String>,
+    /// `aws.queue`.
+    pub queue: Option<String>,
+    /// `aws.calls_per_second`.
+    pub calls_per_second: u32,
 }

@@ -13,7 +13,7 @@ use portolan_proto::node_report;
 pub(crate) mod ecs;
 
 use crate::catalog::Catalog;
-use crate::intake::statement::Statement;
+pub(crate) use crate::intake::statement::Statement;
 use crate::store::memory::MemoryStore;
 use crate::store::record::{self, Presence, Silence};
 use crate::store::{Key, Store, Transaction, Watched};
@@ -108,6 +108,10 @@ impl World {
 
     pub(crate) fn catalog(&self) -> Catalog {
         self.catalog.catalog()
+    }
+
+    pub(crate) fn pass_time(&mut self, ms: u64) {
+        self.now_ms += ms;
     }
 
     pub(crate) fn pass_the_time_that_services_are_kept(&mut self) {

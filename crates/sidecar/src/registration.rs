@@ -196,7 +196,8 @@ impl Reporter<'_> {
     fn live_report(&self, container: &Resolved<'_>) -> ContainerReport {
         let (facts, identity, declared) = (container.facts, &container.identity, &container.facts.declaration);
         let mut refusals = container.refusals.clone();
-        let (tags, meta) = ports::tags_and_meta(declared, &container.ports, &mut refusals);
+        let own: Vec<u16> = container.ports.iter().map(|port| port.container_port).collect();
+        let (tags, meta) = declared.tags_and_meta(&own, &mut refusals);
         let ports = container.ports.iter().map(|port| port.report(self.checks.health(&port_key(facts, port))));
         ContainerReport {
             id: facts.id.clone(),

@@ -74,7 +74,13 @@ fn pages() -> Vec<(&'static str, Value)> {
     // Both programs are this server: it says what either would.
     let status = json!({"program": "registry", "version": "0.1.0", "epoch": "e1", "zone": "ecs.internal.",
         "started": "2026-01-02T03:04:05.000Z", "readiness": "current", "index": 7, "clusters": 1, "services": 1,
-        "nodes": 1, "silent_nodes": 1, "endpoints": counts,
+        "nodes": 1, "silent_nodes": 1, "endpoints": counts, "aws": {"clusters": [{"cluster": "prod", "arn": null,
+            "listed": "2026-01-02T03:05:30.000Z", "calls": 8, "tasks": 12, "missing": 1, "instances": 2,
+            "error": {"at": "2026-01-02T03:05:31.000Z", "message": "ecs:ListTasks is throttled"}}],
+            "denied": [{"action": "ec2:DescribeInstances", "since": "2026-01-02T03:05:31.000Z",
+            "without": "addresses are not known", "message": "no\u{1b}[2J"}], "calls_last_minute": 30,
+            "calls_per_minute_max": 120, "queue": {"answered": null, "applied": 5, "error": null, "parked_total": 2,
+            "parked": []}},
         "node": "n1.prod", "is_registry_connected": true, "refused": null, "dns": null, "has_links": true});
     vec![
         ("/api/status", status),
@@ -109,6 +115,10 @@ index      7, epoch e1
 services   1 in 1 clusters
 nodes      1, 1 silent
 endpoints  2 usable, 1 draining
+aws        cluster prod: 12 tasks, 1 missing, listed in full 5s ago; ecs:ListTasks is throttled
+aws        queue: 5 messages applied, 2 given up
+aws        30 of 120 calls in the last minute
+aws        ec2:DescribeInstances is denied: addresses are not known
 sidecar    version 0.1.0, node n1.prod, view current, connected to a registry
 ",
     ),

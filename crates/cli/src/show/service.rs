@@ -26,6 +26,9 @@ pub(crate) fn status<W: Write>(
     row("services", format!("{} in {} clusters", status.services, status.clusters).into());
     row("nodes", format!("{}, {} silent", status.nodes, status.silent_nodes).into());
     row("endpoints", counts(&status.endpoints).into());
+    for line in status.aws.iter().flat_map(|aws| super::aws::lines(aws, screen.now)) {
+        row("aws", line);
+    }
     let local = match sidecar {
         None => "none on this machine".to_owned(),
         Some(sidecar) => {

@@ -1,33 +1,17 @@
 //! Which addresses may be announced: those that can be a container's or a node's, and nobody else's.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
+use portolan_core::reach::may_be_reached;
 use portolan_core::refusal::Refusal;
 
 /// How many addresses of one node count.
 const NODE_ADDRESSES_MAX: usize = 16;
 
-/// Whether links and answers may lead to `address`; `range` is that of the virtual addresses.
-pub(super) fn may_be_announced(address: IpAddr, range: Ipv4Net) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => is_ordinary(v4) && !range.contains(&v4),
-        IpAddr::V6(v6) => {
-            // fd00:ec2::254 is the metadata service, which is unique-local.
-            let is_metadata = v6.segments()[..2] == [0xfd00, 0x0ec2];
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local() || is_metadata)
-        }
-    }
-}
-
-fn is_ordinary(v4: Ipv4Addr) -> bool {
-    let [first, ..] = v4.octets();
-    first != 0 && first < 224 && !v4.is_loopback() && !v4.is_link_local()
-}
-
 /// Those of `addresses` that may be announced.
 pub(super) fn announced(addresses: &[IpAddr], range: Ipv4Net) -> Vec<IpAddr> {
-    addresses.iter().copied().filter(|address| may_be_announced(*address, range)).collect()
+    addresses.iter().copied().filter(|address| may_be_reached(*address, range)).collect()
 }
 
 /// What is said of something that has no address left.

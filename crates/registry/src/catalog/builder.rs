@@ -8,7 +8,7 @@ use portolan_core::view::{EndpointSet, Readiness, Service};
 
 use super::held::{self, Held, SiteShown, Touched};
 use super::service::{self, Built};
-use super::{Catalog, EVENTS_MAX, Explained, HeldBack, events};
+use super::{Catalog, Doubted, EVENTS_MAX, Explained, events};
 use crate::store::{Commit, Identity, Snapshot};
 
 /// How many names that went away are remembered with their index.
@@ -129,7 +129,7 @@ impl Builder {
             self.catalog.events.pop_front();
         }
         keep(&mut self.catalog.needs, key, need);
-        keep(&mut self.catalog.held, key, HeldBack::of(&explained));
+        keep(&mut self.catalog.doubted, key, Doubted::of(&explained));
         if explained.owner.is_some() {
             let index = self.catalog.view.service(key).map_or(moment.index, |service| service.index);
             let endpoints = EndpointSet::Known(endpoints.into());

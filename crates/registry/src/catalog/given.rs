@@ -38,7 +38,7 @@ pub(super) fn give(told: &Told<'_>, shown: Option<&NameRecord>, join: &Join<'_>)
     if let Some(record) = join.names.get(container.id.as_str()) {
         return Given::Shown((*record).clone());
     }
-    if let Some(record) = shown {
+    if let (Some(record), Claimant::Sidecar) = (shown, claimant) {
         return Given::ShownToKeep(record.clone());
     }
     let origin =

@@ -287,7 +287,11 @@ impl Held {
             Some(NodeClaims {
                 node,
                 presence: site.presence.as_ref().map(|presence| &presence.value),
-                sidecar_ms: site.changed_at_ms,
+                sidecar_ms: match self.stated.alone.get(*node) {
+                    _ if site.report.is_some() => site.changed_at_ms,
+                    Some(alone) => alone.since_ms,
+                    None => site.ecs_at_ms,
+                },
                 ecs_ms: site.ecs_at_ms,
                 claims: site.derived.named.claims.get(key)?,
             })
@@ -315,10 +319,8 @@ impl Held {
     /// What is shown of a site.
     pub(super) fn shown(&self, key: &NodeKey) -> SiteShown {
         let Some(site) = self.sites.get(key) else { return SiteShown::default() };
-        let presence = site.presence.as_ref().map(|presence| &presence.value);
-        let join = Join::new(key, presence, (&self.stated, &self.index), self.range);
         SiteShown {
-            node: site.node(&self.stated, &join),
+            node: site.node(key, &self.stated, self.range),
             name_needs: site.name_needs(),
             stale_names: site.derived.stale_names.clone(),
         }

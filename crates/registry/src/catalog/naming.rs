@@ -58,7 +58,7 @@ pub(super) struct Named {
     pub(super) refusals: Vec<Refusal>,
     /// Names that should be stored, by container id.
     pub(super) to_keep: BTreeMap<String, NameRecord>,
-    /// Those of them that are seen already.
+    /// Names that are seen and not stored.
     pub(super) shown: BTreeMap<String, NameRecord>,
     /// Containers that ECS has not told of, and the names they take when that lasts too long.
     pub(super) waiting: BTreeMap<String, Option<NameRecord>>,
@@ -173,7 +173,13 @@ impl Namer<'_, '_> {
             self.named.families.insert((container.cluster.clone(), family.clone()));
         }
         let refused = match given::give(told, self.before.shown.get(&container.id), self.join) {
-            Given::Shown(record) => return Some(record),
+            Given::Shown(record) => {
+                // A sidecar that comes there must not take it away until its name is stored.
+                if told.claimant == Claimant::Ecs {
+                    self.named.shown.insert(container.id.clone(), record.clone());
+                }
+                return Some(record);
+            }
             Given::ShownToKeep(record) => {
                 self.keep(container, record.clone());
                 self.named.shown.insert(container.id.clone(), record.clone());

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use portolan_core::ecs::{EcsReport, Instance, InstanceStatus};
+use ipnet::Ipv4Net;
+use portolan_core::ecs::{Container, EcsReport, Instance, InstanceStatus, Task};
 use portolan_core::evidence::{ContainerReport, NodeReport};
 use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
@@ -157,21 +158,22 @@ impl Site {
     }
 
     /// What is shown and answered of it; `None` when it is no node.
-    pub(super) fn node(&self, stated: &Stated, join: &Join<'_>) -> Option<(NodeStatus, Node)> {
-        let ecs = stated.ecs.get(join.node).filter(|_| join.is_used(&join.node.cluster)).map(AsRef::as_ref);
+    pub(super) fn node(&self, key: &NodeKey, stated: &Stated, range: Ipv4Net) -> Option<(NodeStatus, Node)> {
+        let is_used = stated.clusters.contains_key(&key.cluster);
+        let ecs = stated.ecs.get(key).filter(|_| is_used).map(AsRef::as_ref);
         let about = self.report.as_ref().and_then(|report| report.about.as_ref());
         let is_there = |instance: &&Instance| instance.status != InstanceStatus::Terminated;
         let instance = ecs.and_then(|ecs| Some((ecs, ecs.instance.as_ref().filter(is_there)?)));
         match (about, instance) {
-            (Some(about), _) => Some(self.of_report(about, join)),
-            (None, Some((ecs, instance))) => Some(self.of_instance(ecs, instance, join)),
+            (Some(about), _) => Some(self.of_report(key, about, range)),
+            (None, Some((ecs, instance))) => Some(self.of_instance(key, (ecs, instance), range)),
             (None, None) => None,
         }
     }
 
-    fn of_report(&self, about: &NodeReport, join: &Join<'_>) -> (NodeStatus, Node) {
-        let (addresses, refusal) = announce::of_node(&about.addresses, join.range);
-        let node = Node { key: join.node.clone(), host_name: about.host_name.clone(), addresses, az: about.az.clone() };
+    fn of_report(&self, key: &NodeKey, about: &NodeReport, range: Ipv4Net) -> (NodeStatus, Node) {
+        let (addresses, refusal) = announce::of_node(&about.addresses, range);
+        let node = Node { key: key.clone(), host_name: about.host_name.clone(), addresses, az: about.az.clone() };
         let presence = self.presence.as_ref();
         let status = NodeStatus {
             version: about.version.clone(),
@@ -189,11 +191,16 @@ impl Site {
         (status, node)
     }
 
-    fn of_instance(&self, ecs: &EcsReport, instance: &Instance, join: &Join<'_>) -> (NodeStatus, Node) {
-        let (addresses, refusal) = announce::of_node(&instance.addresses, join.range);
-        let node = Node { key: join.node.clone(), host_name: None, addresses, az: instance.az.clone() };
+    fn of_instance(
+        &self,
+        key: &NodeKey,
+        (ecs, instance): (&EcsReport, &Instance),
+        range: Ipv4Net,
+    ) -> (NodeStatus, Node) {
+        let (addresses, refusal) = announce::of_node(&instance.addresses, range);
+        let node = Node { key: key.clone(), host_name: None, addresses, az: instance.az.clone() };
         let status = NodeStatus {
-            reported_at_ms: self.ecs_at_ms,
+            reported_at_ms: instance.first_seen_ms,
             containers: ecs.tasks.iter().map(|task| task.containers.len()).sum(),
             refusals: refusal.into_iter().chain(self.derived.named.refusals.iter().cloned()).collect(),
             ..self.status(&node)
@@ -248,10 +255,18 @@ fn told<'a>(ecs: &'a EcsReport, join: &'a Join<'a>) -> impl Iterator<Item = Told
     unreported.flat_map(move |task| {
         let az = task.az.as_deref().map(Arc::from).or_else(|| of_instance.clone());
         task.containers.iter().map(move |container| Told {
-            container: Arc::new(container.report.clone()),
+            container: Arc::new(of_task(container, task)),
             claimant: Claimant::Ecs,
             joined: Joined { task: Some((ecs, task)), container: Some(container) },
             az: az.clone(),
         })
     })
+}
+
+/// The container's report, of its task whether it says so or not.
+fn of_task(container: &Container, task: &Task) -> ContainerReport {
+    let mut report = container.report.clone();
+    report.task_id.get_or_insert_with(|| task.id.clone());
+    report.task_arn.get_or_insert_with(|| task.arn.clone());
+    report
 }

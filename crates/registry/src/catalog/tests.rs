@@ -274,6 +274,41 @@ async fn bounds_what_one_node_can_claim() {
 }
 
 #[tokio::test]
+async fn bounds_the_ports_of_a_service_and_leaves_out_those_that_are_gone_first() {
+    let many = |first: u16, is_dead: bool| {
+        let one = move |id: u16| {
+            let mut c = container(&id.to_string(), "web");
+            c.ports = (1..=150).map(|number| port(number, 1_000 + number)).collect();
+            if is_dead { died(c, None) } else { c }
+        };
+        (first..first + 80).map(one).collect::<Vec<_>>()
+    };
+    let mut world = world_of(many(0, true)).await;
+    world.report(&report("i-2", many(80, false))).await;
+    let explained = world.catalog().explained.get(&service("web")).cloned().unwrap();
+    assert_eq!((explained.candidates.len(), explained.refusals.len()), (20_000, 1));
+    assert!(explained.refusals[0].reason.contains("4000 were left out"), "{:?}", explained.refusals);
+    assert_eq!(world.states("web").unwrap().len(), 12_000);
+}
+
+#[tokio::test]
+async fn answers_and_shows_only_a_nodes_ordinary_addresses() {
+    let mut world = World::new().await;
+    let hostile = ["127.0.0.1", "169.254.169.254", "198.18.0.7", "::1"].map(|a| a.parse().unwrap());
+    let many = (1..=20).map(|last| IpAddr::from([10, 0, 1, last]));
+    let told = portolan_core::evidence::NodeReport {
+        addresses: hostile.into_iter().chain(many).collect(),
+        ..report("i-1", vec![])
+    };
+    world.report(&told).await;
+    let catalog = world.catalog();
+    assert_eq!(catalog.view.nodes.get(&node("i-1")).unwrap().addresses.len(), 16);
+    assert!(hostile.iter().all(|address| catalog.view.reverse.get(address).is_none()));
+    let refusals = &catalog.nodes.get(&node("i-1")).unwrap().refusals;
+    assert!(refusals[0].reason.starts_with("8 were left out"), "{refusals:?}");
+}
+
+#[tokio::test]
 async fn shows_a_report_that_cannot_be_read() {
     let mut world = world_of(vec![container("a", "web")]).await;
     world.commit(Transaction::at(1).putting(Key::Node(node("i-1")), "\u{0}garbage")).await;
@@ -392,5 +427,5 @@ fn without_indexes(catalog: &Catalog) -> impl PartialEq + std::fmt::Debug + use<
         (needs.given.clone(), waiting)
     };
     let names: Vec<_> = catalog.name_needs.iter().map(|(node, needs)| (node.clone(), waiting(needs))).collect();
-    (services, explained, nodes, catalog.needs.clone(), names, catalog.held.clone())
+    (services, explained, nodes, catalog.needs.clone(), names, catalog.doubted.clone())
 }

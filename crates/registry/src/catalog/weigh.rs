@@ -6,7 +6,7 @@ use portolan_core::endpoint::{EndpointKey, State};
 use portolan_core::evidence::{Phase, PortReport};
 use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
-use portolan_core::rules::{self, Deadline, Operator, Rule, Sidecar, Witnesses, Word};
+use portolan_core::rules::{self, Deadline, Neighbours, Operator, Rule, Sidecar, Witnesses, Word};
 
 use super::join::{self, Claimant, Said};
 use super::naming::Claim;
@@ -94,10 +94,14 @@ fn candidate(node: &NodeClaims<'_>, claim: &Claim, port: &PortReport, service: &
         sidecar: sidecar(node, claim, port),
         ecs,
         neighbours,
-        deadline: match claim.said.claimant {
-            Claimant::Sidecar if passage.is_some_and(|passage| !passage.held.contains(service)) => Deadline::Passed,
-            Claimant::Ecs if may_go => Deadline::Passed,
-            Claimant::Sidecar | Claimant::Ecs | Claimant::Declared(_) => Deadline::Running,
+        deadline: match (claim.said.claimant, neighbours) {
+            // What is held is not removed. That it is vouched for no longer than ten minutes removes nothing.
+            (Claimant::Sidecar, Neighbours::Connect) if passage.is_some() => Deadline::Passed,
+            (Claimant::Sidecar, _) if passage.is_some_and(|passage| !passage.held.contains(service)) => {
+                Deadline::Passed
+            }
+            (Claimant::Ecs, _) if may_go => Deadline::Passed,
+            (Claimant::Sidecar | Claimant::Ecs | Claimant::Declared(_), _) => Deadline::Running,
         },
         operator,
     };

@@ -22,4 +22,4 @@ pub use portolan_dns::resolution::{AnsweredBy, Resolution, ServiceRecord};
 pub use service::{
     EcsDeployment, EcsService, Endpoint, EndpointId, Link, LinkPort, Service, ServiceList, ServiceSummary, StateCounts,
 };
-pub use status::{HeldCounts, Status};
+pub use status::{AwsCluster, AwsDenied, AwsError, AwsQueue, AwsStatus, HeldCounts, ParkedMessage, Status};

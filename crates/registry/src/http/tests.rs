@@ -35,7 +35,7 @@ fn setup(catalog: Catalog) -> Setup {
     let clock = Clock::starting_at(THEN_MS + 90_000);
     let store = Arc::new(MemoryStore::new(THEN_MS));
     let intake = Intake::open(store, clock.now()).now_or_never().unwrap().unwrap();
-    let shown = Shown { catalog: reader, authority, link_range: "198.18.0.0/16".parse().unwrap(), clock };
+    let shown = Shown { catalog: reader, authority, link_range: "198.18.0.0/16".parse().unwrap(), clock, ecs: None };
     let router = router(shown, Arc::new(intake), &jobs);
     Setup { publisher, router, jobs }
 }
@@ -204,12 +204,47 @@ async fn explains_every_candidate() {
 }
 
 #[tokio::test]
+async fn explains_what_limits_hold_back_and_which_tasks_stopped() {
+    let setup = setup(fixture::catalog());
+    setup.change(fixture::hold);
+    let (_, why) = setup.json("/api/explain/es.prod").await;
+    let first = &why["candidates"][0];
+    assert_eq!((&first["is_held"], &why["candidates"][1]["is_held"]), (&json!(true), &json!(false)));
+    let told: Vec<_> = first["witnesses"].as_array().unwrap().iter().map(|w| (&w["word"], &w["age_seconds"])).collect();
+    let expected = [
+        (&json!("passing"), &json!(90)),
+        (&json!("listed no longer"), &json!(30)),
+        (&json!("not known"), &Value::Null),
+        (&json!("drains it"), &json!(10)),
+    ];
+    assert_eq!(told, expected);
+    let container = json!({"name": "es", "exit_code": 1, "reason": "CannotPullContainerError"});
+    assert_eq!(why["stopped"][0]["containers"], json!([container]));
+    assert_eq!(why["stopped"][0]["reason"], "no image");
+    let (_, status) = setup.json("/api/status").await;
+    assert_eq!(status["held"], json!({"endpoints": 1, "nodes": 1, "services": 1}));
+    let (_, service) = setup.json("/api/services/prod/es").await;
+    assert_eq!((&service["ecs"]["desired"], &service["ecs"]["pending"]), (&json!(3), &json!(1)));
+    assert_eq!(service["ecs"]["deployments"][0]["rollout_state"], "FAILED");
+    let (_, without) = setup.json("/api/services/prod/web").await;
+    assert_eq!(without["ecs"], Value::Null);
+}
+
+#[tokio::test]
 async fn shows_nodes_and_what_runs_there() {
     let setup = setup(fixture::catalog());
     let (_, list) = setup.json("/api/nodes").await;
     let words: Vec<&str> = list["nodes"].as_array().unwrap().iter().map(|n| n["sidecar"].as_str().unwrap()).collect();
     assert_eq!(words, ["speaking", "silent"]);
     assert_eq!(list["nodes"][1]["since"], "2026-01-02T03:04:10.000Z");
+    setup.change(|catalog| {
+        let mut alone = crate::catalog::NodeStatus::clone(catalog.nodes.get(&fixture::node("n2")).unwrap());
+        (alone.has_sidecar, alone.silence, alone.unnamed) = (false, None, 2);
+        catalog.nodes.insert(alone.key.clone(), std::sync::Arc::new(alone));
+    });
+    let (_, list) = setup.json("/api/nodes").await;
+    let alone = &list["nodes"][1];
+    assert_eq!((&alone["sidecar"], &alone["since"], &alone["unnamed"]), (&json!("none"), &Value::Null, &json!(2)));
     let (status, one) = setup.json("/api/nodes/n1").await;
     assert_eq!(status, 200);
     assert_eq!(one["dns_name"], "n1.node.prod.ecs.internal.");

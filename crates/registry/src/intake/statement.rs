@@ -3,14 +3,16 @@
 //! Each job states only what is its own: the ECS source what ECS said, `neighbours` what they met, `external` where declared
 //! endpoints are, operators through the HTTP surface their orders and declarations. Whoever states sees that it is news.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use portolan_core::ecs::EcsReport;
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 
 use super::Intake;
 use crate::store::evidence::{AbsenceRecord, AloneRecord, ClusterRecord, FamilyRecord, ProbeRecord, ServiceRecord};
-use crate::store::record::encode;
-use crate::store::{CommitError, Key, Transaction, WRITES_MAX};
+use crate::store::record::{decode, encode};
+use crate::store::{CommitError, Key, StoreError, Transaction, WRITES_MAX};
 
 // What operators' words are made of: the surface that hears them knows no store.
 pub use crate::store::Target;
@@ -61,7 +63,51 @@ impl Statement {
     }
 }
 
+/// What was stated of ECS, as the store holds it: where a source begins that was stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Clusters for which ECS is a witness.
+    pub clusters: BTreeMap<Label, ClusterRecord>,
+    /// Container instances and their tasks.
+    pub reports: BTreeMap<NodeKey, EcsReport>,
+    /// Services.
+    pub services: BTreeMap<ServiceKey, ServiceRecord>,
+    /// Families' services, by cluster and family.
+    pub families: BTreeMap<(Label, Label), FamilyRecord>,
+    /// Keys of records that this version cannot read.
+    pub unread: Vec<Key>,
+}
+
+impl Held {
+    fn take(&mut self, key: Key, value: &[u8]) {
+        let is_read = match &key {
+            Key::Cluster(cluster) => decode(value).map(|record| drop(self.clusters.insert(cluster.clone(), record))),
+            Key::Ecs(node) => decode(value).map(|report| drop(self.reports.insert(node.clone(), report))),
+            Key::Service(service) => decode(value).map(|record| drop(self.services.insert(service.clone(), record))),
+            Key::Family(cluster, family) => {
+                decode(value).map(|record| drop(self.families.insert((cluster.clone(), family.clone()), record)))
+            }
+            _ => return,
+        };
+        if is_read.is_none() {
+            self.unread.push(key);
+        }
+    }
+}
+
 impl Intake {
+    /// What was stated of ECS.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn held_of_ecs(&self) -> Result<Held, StoreError> {
+        let mut held = Held::default();
+        for entry in self.store.load().await?.entries {
+            held.take(entry.key, &entry.value);
+        }
+        Ok(held)
+    }
+
     /// Keeps statements, in their order, [`WRITES_MAX`] at a time. What this returns, the newest revision, is durable; with
     /// nothing to state it is `None`.
     ///

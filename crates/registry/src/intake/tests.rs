@@ -1,3 +1,5 @@
+mod ecs;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -6,11 +8,13 @@ use futures_util::future::BoxFuture;
 use portolan_core::evidence::NodeReport;
 use portolan_core::view::Readiness;
 use portolan_runtime::jobs::Jobs;
+use portolan_runtime::metrics::Metrics;
 use portolan_runtime::published::Reader;
 
 use super::*;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
+use crate::deadlines::Deadlines;
 use crate::store::memory::MemoryStore;
 use crate::store::{EmbeddedStore, Identity, Snapshot, Watch};
 use crate::testing::{NOW_MS, container, died, node, range, report, service};
@@ -33,7 +37,8 @@ impl Registry {
         let steward = steward::Steward { store, catalog: catalog.clone(), link_range: range(), clock };
         steward::start(&jobs, steward);
         presence::start(&jobs, intake.clone(), clock);
-        deadlines::start(&jobs, intake.clone(), catalog.clone(), clock);
+        let watched = Deadlines { intake: intake.clone(), catalog: catalog.clone(), clock };
+        deadlines::start(&jobs, watched, &Metrics::new("test", "0"));
         Registry { jobs, intake, catalog, clock }
     }
 

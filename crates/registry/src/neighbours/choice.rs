@@ -40,6 +40,11 @@ impl Speaking {
         Speaking { nodes: reachable }
     }
 
+    /// Whether there are some, and all of them owe an answer.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.nodes.is_empty() && self.nodes.iter().all(|reachable| !reachable.is_idle)
+    }
+
     /// Chooses; who is chosen is busy from now on.
     pub(super) fn choose(&mut self, clueless: &BTreeSet<NodeKey>, rng: &mut impl Rng) -> Choice {
         if self.nodes.is_empty() {

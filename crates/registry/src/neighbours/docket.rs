@@ -98,6 +98,14 @@ pub(super) struct Heard {
     pub(super) result: Option<ProbeResult>,
 }
 
+impl Question {
+    /// Whether somebody connected to every place.
+    pub(super) fn is_vouched_for(&self, heard: &[Heard]) -> bool {
+        let results = heard.iter().filter_map(|heard| heard.result.as_ref());
+        (0..self.places.len()).all(|at| results.clone().any(|result| result.met.get(at) == Some(&Met::Connected)))
+    }
+}
+
 impl Docket {
     /// Opens a case for each silence in `silent`, and closes those of nodes that speak. Whether one was opened: its places
     /// have to be seen before anything is stated.
@@ -122,11 +130,6 @@ impl Docket {
                 known.stake = *stake;
             }
         }
-    }
-
-    /// Whether there are questions to be put.
-    pub(super) fn is_due(&self, now_ms: u64) -> bool {
-        self.cases.values().any(|case| case.places.values().any(|place| place.is_due(now_ms)))
     }
 
     /// The questions to be put now; first of those that were not asked about for longest.

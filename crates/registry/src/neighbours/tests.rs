@@ -184,3 +184,16 @@ async fn one_alone_refuses_nothing_and_may_vouch() {
     registry.word(Word::Connect).await;
     registry.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_connects_everywhere_need_not_wait_for_others() {
+    let mut registry = Registry::start().await;
+    registry.neighbour(2, Habit::Mute).await;
+    registry.neighbour(3, Habit::Mute).await;
+    registry.neighbour(4, Habit::Met(Met::Connected)).await;
+    registry.node(1).await;
+    let record = registry.word(Word::Connect).await;
+    assert!(registry.elapsed() < Duration::from_secs(6), "{:?}", registry.elapsed());
+    assert_eq!(record.neighbours, [node("i-4").to_string()]);
+    registry.stop().await;
+}

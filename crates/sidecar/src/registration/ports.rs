@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use portolan_core::endpoint::Protocol;
 use portolan_core::evidence::{Health, PortReport};
-use portolan_core::labels::{Check, Declaration};
+use portolan_core::labels::Check;
 use portolan_core::name::Label;
 use portolan_core::refusal::Refusal;
 
@@ -308,30 +308,6 @@ fn default_method(facts: &Facts, protocol: Protocol) -> Method {
         (DockerHealth::Absent, _, _) => Method::Always,
         (health, _, _) => Method::Docker(health),
     }
-}
-
-/// Tags and metadata of the report. Those that Registrator's labels give to one port count where it is the only one.
-pub(super) fn tags_and_meta(
-    declared: &Declaration,
-    ports: &[Port],
-    refusals: &mut Vec<Refusal>,
-) -> (Vec<String>, Vec<(String, String)>) {
-    let (mut tags, mut meta) = (declared.tags.clone(), declared.meta.clone());
-    for (port, own) in declared.ports.iter().filter(|(_, own)| !own.tags.is_empty() || !own.meta.is_empty()) {
-        match ports {
-            [only] if only.container_port == *port => {
-                if !own.tags.is_empty() {
-                    tags.clone_from(&own.tags);
-                }
-                meta.extend(own.meta.clone());
-            }
-            _ => {
-                let reason = "tags and metadata of one port are read only where it is the container's only one";
-                refusals.push(Refusal::new(format!("port {port}"), reason));
-            }
-        }
-    }
-    (tags, meta.into_iter().collect())
 }
 
 fn field(port: u16, protocol: Protocol) -> String {

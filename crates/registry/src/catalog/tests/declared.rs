@@ -4,12 +4,12 @@ use portolan_core::endpoint::Protocol;
 use portolan_core::rules::{Declared, Sidecar};
 
 use super::*;
-use crate::intake::statement::Statement;
 use crate::store::Target;
 use crate::store::evidence::{
     CheckState, ExternalEndpoint, ExternalRecord, Order, OrderRecord, ResolvedPlace, ResolvedRecord,
 };
 use crate::testing::NOW_MS;
+use crate::testing::Statement;
 
 fn endpoint(host: &str) -> ExternalEndpoint {
     ExternalEndpoint {

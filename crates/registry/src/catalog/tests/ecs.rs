@@ -4,9 +4,9 @@ use portolan_core::ecs::{InstanceStatus, Task, TaskStatus};
 use portolan_core::rules::{Ecs, Neighbours, Sidecar};
 
 use super::*;
-use crate::intake::statement::Statement;
 use crate::store::Target;
 use crate::store::evidence::{AbsenceRecord, AloneRecord, Order, OrderRecord, ProbeRecord, Verdict};
+use crate::testing::Statement;
 use crate::testing::ecs::{fargate, instance, of_task, stopped, task, task_id};
 use crate::testing::{NOW_MS, port};
 

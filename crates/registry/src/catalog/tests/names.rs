@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use portolan_core::ecs::{InstanceStatus, Task, TaskStatus};
 use portolan_core::endpoint::EndpointKey;
+use portolan_core::rules::{Sidecar, Word};
 
 use super::*;
-use crate::intake::statement::Statement;
 use crate::store::Store;
 use crate::store::evidence::{FamilyRecord, NameRecord};
+use crate::testing::Statement;
 use crate::testing::ecs::{instance, of_task, stopped, task};
 
 async fn used() -> World {
@@ -128,6 +129,20 @@ async fn shows_a_name_that_may_change_only_once_it_is_stored() {
     world.is_steward_idle = false;
     world.pass(0).await;
     assert_eq!(shown(&world), ["family", "web"]);
+}
+
+#[tokio::test]
+async fn a_sidecar_that_comes_late_takes_nothing_away_for_a_moment() {
+    let mut world = used().await;
+    say(&mut world, vec![task("a", "family", Some("web"))]).await;
+    let alone = crate::store::evidence::AloneRecord { since_ms: 0 };
+    world.state(Statement::Alone(node("i-1"), Some(alone))).await;
+    world.is_steward_idle = true;
+    assert_eq!(known(&world), ["web"]);
+    world.report(&report("i-1", vec![of_task("a", "family", "a")])).await;
+    assert_eq!(known(&world), ["web"]);
+    let explained = world.catalog().explained.get(&service("web")).cloned().unwrap();
+    assert_eq!(explained.candidates[0].witnesses.sidecar, Sidecar::Speaks(Word::Passing));
 }
 
 #[tokio::test]

@@ -6,13 +6,13 @@ use portolan_core::ecs::{EcsReport, InstanceStatus, Task, TaskStatus};
 use portolan_core::rules::Neighbours;
 
 use super::*;
-use crate::intake::statement::Statement;
 use crate::store::Target;
 use crate::store::evidence::{
     AbsenceRecord, AloneRecord, ExternalEndpoint, ExternalRecord, FamilyRecord, Order, OrderRecord, ProbeRecord,
     ResolvedPlace, ResolvedRecord, Verdict,
 };
 use crate::testing::NOW_MS;
+use crate::testing::Statement;
 use crate::testing::ecs::{fargate, instance, of_task, stopped, task, task_id};
 
 /// Anything that may be written: of three sites, five tasks of two families and three services, one declared service.

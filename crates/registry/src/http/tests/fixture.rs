@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use portolan_core::ecs::Stop;
 use portolan_core::endpoint::{Endpoint, EndpointKey, Protocol, Run, State};
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
 use portolan_core::rules::{Deadline, Ecs, LastCheck, Neighbours, Operator, Rule, Sidecar, Witnesses, Word, decide};
 use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Node, Readiness, Service};
 
-use crate::catalog::{Candidate, Catalog, Ending, Event, Explained, NameSource, NodeStatus, Silence, Since};
+use crate::catalog::{
+    Candidate, Catalog, Deployment, Doubted, Ending, Event, Explained, NameSource, NodeStatus, ServiceRecord, Silence,
+    Since, StoppedTask,
+};
 
 /// 2026-01-02T03:04:05Z.
 pub(super) const THEN_MS: u64 = 1_767_323_045_000;
@@ -179,3 +183,36 @@ pub(super) fn put_node(catalog: &mut Catalog, key: NodeKey, silence: Option<Sile
 
 /// The rule that a passing endpoint is usable by; its text is shown.
 pub(super) const PASSING: Rule = Rule::Passing;
+
+/// Has a limit hold the first candidate of `es` back, and tells of a task of it that stopped, with what ECS says of the
+/// service.
+pub(super) fn hold(catalog: &mut Catalog) {
+    let key = key("es", "prod");
+    let mut explained = Explained::clone(catalog.explained.get(&key).unwrap());
+    let first = &mut explained.candidates[0];
+    (first.is_held, first.witnesses.ecs) = (true, Ecs::Missing);
+    first.witnesses.operator = Operator::Drained;
+    first.since = Since { ecs_ms: THEN_MS + 60_000, operator_ms: THEN_MS + 80_000, ..first.since };
+    let doubted = Doubted { held: 1, held_on: [first.key.node.clone()].into() };
+    explained.stopped.push(StoppedTask {
+        task_id: format!("{:032x}", 8),
+        family: Some(Label::fixed("es")),
+        stop: Stop { code: "TaskFailedToStart".into(), reason: "no image".into(), at_ms: THEN_MS },
+        containers: vec![(Label::fixed("es"), Some(1), Some("CannotPullContainerError".into()))],
+    });
+    catalog.doubted.insert(key.clone(), Arc::new(doubted));
+    catalog.explained.insert(key.clone(), Arc::new(explained));
+    let deployment = Deployment {
+        id: "ecs-svc/1".into(),
+        status: "PRIMARY".into(),
+        rollout_state: "FAILED".into(),
+        reason: String::new(),
+        task_definition: "es:7".into(),
+        desired: 3,
+        running: 1,
+        failed: 2,
+    };
+    let (name, arn, deployments) = ("es".into(), "arn".into(), vec![deployment]);
+    let record = ServiceRecord { name, arn, desired: 3, running: 1, pending: 1, deployments };
+    catalog.stated.services.insert(key, Arc::new(record));
+}

@@ -36,7 +36,7 @@ impl World {
         let catalog = catalog::start(&jobs, store.clone(), settings);
         let zone = Zone::parse("ecs.internal").unwrap();
         let authority = Authority::new(zone, Ttl::default(), "ip-127-0-0-1.addr.ecs.internal.").unwrap();
-        let shown = Shown { catalog: catalog.clone(), authority, link_range: range(), clock };
+        let shown = Shown { catalog: catalog.clone(), authority, link_range: range(), clock, ecs: None };
         let router = router(shown, intake.clone(), &jobs);
         let mut world = World { store, intake, catalog, router };
         world.seen().await;

@@ -20,9 +20,20 @@ pub(super) fn plan(catalog: &Catalog, now_ms: u64) -> Vec<Transaction> {
         let late = needs.waiting.iter().filter(|(_, since_ms, _)| is_due(*since_ms));
         let late = late.map(|(id, _, record)| (id, record));
         let names: Vec<_> = needs.given.iter().map(|(id, record)| (id, record)).chain(late).collect();
-        transactions.extend(names.chunks(NAMES_AT_ONCE).map(|names| store(node, names, now_ms)));
+        let mut made: Vec<_> = names.chunks(NAMES_AT_ONCE).map(|names| store(node, names, now_ms)).collect();
+        if let Some(last) = made.pop() {
+            made.push(forgetting(last, catalog, node));
+        }
+        transactions.extend(made);
     }
     transactions
+}
+
+/// Where containers come and go, names go as they come: the store holds few of which nobody tells any more.
+fn forgetting(transaction: Transaction, catalog: &Catalog, node: &NodeKey) -> Transaction {
+    let stale = catalog.stale_names.get(node).map(|ids| ids.as_slice()).unwrap_or_default();
+    let keys = stale.iter().take(NAMES_AT_ONCE).map(|id| Key::Name(node.clone(), id.clone()));
+    keys.fold(transaction, Transaction::deleting)
 }
 
 fn store(node: &NodeKey, names: &[(&String, &NameRecord)], now_ms: u64) -> Transaction {

@@ -1,8 +1,12 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use portolan_core::ecs::InstanceStatus;
+
 use super::*;
-use crate::testing::{NOW_MS, World, container, report, service};
+use crate::store::record::Passage;
+use crate::testing::ecs::instance;
+use crate::testing::{NOW_MS, World, container, node, report, service};
 
 fn small() -> Ipv4Net {
     "198.18.0.0/29".parse().unwrap()
@@ -60,4 +64,45 @@ async fn two_stewards_cannot_give_one_address_twice() {
     let store = crate::store::memory::MemoryStore::new(NOW_MS);
     store.commit(planned[0].clone()).await.unwrap();
     assert!(matches!(store.commit(planned[0].clone()).await, Err(CommitError::Conflict(_))));
+}
+
+/// A node with one container, silent since now, whose instance has this status.
+async fn silent(status: InstanceStatus) -> World {
+    let mut world = World::new().await;
+    world.with_ecs("i-1", instance("i-1", status, vec![])).await;
+    world.report(&report("i-1", vec![container("a", "web")])).await;
+    world.report(&report("i-2", vec![])).await;
+    world.silence(&node("i-1"), Some(Passage { at_ms: NOW_MS, held: vec![] })).await;
+    world
+}
+
+#[tokio::test]
+async fn forgets_nodes_that_are_long_silent() {
+    for (status, kept_ms) in
+        [(InstanceStatus::Terminated, super::expire::TERMINATED_KEPT_MS), (InstanceStatus::Active, KEPT_MS)]
+    {
+        let mut world = silent(status).await;
+        world.pass(kept_ms - 1).await;
+        world.expire().await;
+        assert_eq!(world.catalog().nodes.get(&node("i-1")).map(|n| n.has_sidecar), Some(true), "{status:?}");
+        world.pass(1).await;
+        world.expire().await;
+        assert!(world.catalog().nodes.get(&node("i-1")).is_none_or(|n| !n.has_sidecar), "{status:?}");
+        assert!(world.catalog().nodes.get(&node("i-2")).is_some_and(|n| n.has_sidecar), "it speaks");
+    }
+}
+
+#[tokio::test]
+async fn forgets_no_node_of_which_something_is_answered_or_that_came_back() {
+    let mut world = silent(InstanceStatus::Active).await;
+    world.silence(&node("i-1"), Some(Passage { at_ms: NOW_MS, held: vec![service("web")] })).await;
+    world.pass(KEPT_MS).await;
+    assert_eq!(world.states("web").unwrap(), ["unverified"]);
+    let is_about =
+        |made: &Transaction| made.writes.iter().any(|w| matches!(w, crate::store::Write::Delete(Key::Node(_))));
+    assert!(!expire(&world.catalog(), NOW_MS + KEPT_MS).iter().any(is_about));
+    world.silence(&node("i-1"), Some(Passage { at_ms: NOW_MS, held: vec![] })).await;
+    let planned = expire(&world.catalog(), NOW_MS + 2 * KEPT_MS).into_iter().find(is_about).unwrap();
+    world.report(&report("i-1", vec![])).await;
+    assert!(matches!(world.store.commit(planned).await, Err(CommitError::Conflict(_))));
 }

@@ -39,7 +39,6 @@ impl Rig {
     fn questions(&mut self) -> Vec<Question> {
         self.docket.follow(&self.silent);
         self.docket.see(&self.places, &self.stated, self.now_ms);
-        assert_eq!(self.docket.is_due(self.now_ms), !self.docket.questions(self.now_ms).is_empty());
         self.docket.questions(self.now_ms)
     }
 
@@ -81,7 +80,7 @@ impl Rig {
 
     /// How long from now until it is asked again, milliseconds.
     fn wait_ms(&self) -> u64 {
-        (0..).step_by(500).find(|wait| self.docket.is_due(self.now_ms + wait)).unwrap()
+        (0..).step_by(500).find(|wait| !self.docket.questions(self.now_ms + wait).is_empty()).unwrap()
     }
 
     fn wait(&mut self) {

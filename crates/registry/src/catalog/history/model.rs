@@ -1,0 +1,249 @@
+//! A model: DESIGN sections 3 and 5 as literally as they can be written down, over the words of the witnesses themselves.
+//!
+//! It is written from the contract alone and shares no line with the code that decides: no rule, no join, no naming of the
+//! core is called here. It is slow and plain on purpose. Where the contract says nothing, the comment says what was taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use portolan_core::ecs::{EcsReport, InstanceStatus, Task, TaskStatus};
+use portolan_core::endpoint::{EndpointKey, Standing, State};
+use portolan_core::evidence::{ContainerReport, Health, NodeReport, Phase, PortReport};
+use portolan_core::name::{Label, NodeKey, ServiceKey};
+use portolan_core::rules::Neighbours;
+
+use super::steps::Statement;
+use crate::store::Target;
+use crate::store::evidence::{Order, ProbeRecord};
+use crate::store::record::Silence;
+
+/// What every witness said last.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    /// When each node's newest report came.
+    pub(super) reported_ms: BTreeMap<NodeKey, u64>,
+    pub(super) reports: BTreeMap<NodeKey, NodeReport>,
+    pub(super) silences: BTreeMap<NodeKey, Silence>,
+    pub(super) is_ecs_used: bool,
+    pub(super) ecs: BTreeMap<NodeKey, EcsReport>,
+    pub(super) families: BTreeMap<Label, Vec<String>>,
+    pub(super) alone: BTreeSet<NodeKey>,
+    pub(super) absent: BTreeMap<NodeKey, BTreeSet<String>>,
+    pub(super) probes: BTreeMap<NodeKey, ProbeRecord>,
+    pub(super) orders: BTreeMap<Target, Order>,
+}
+
+/// One port of one run that somebody speaks of.
+pub(super) struct Spoken<'a> {
+    pub(super) key: EndpointKey,
+    pub(super) container: &'a ContainerReport,
+    pub(super) port: &'a PortReport,
+    /// The task that ECS says it belongs to.
+    pub(super) task: Option<&'a Task>,
+    /// Whether its node's sidecar spoke of it; otherwise ECS alone does.
+    pub(super) is_by_sidecar: bool,
+}
+
+/// What ECS says, as the columns of the table tell it apart.
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
+    Stopped,
+    Leaving,
+    Running,
+    Unhealthy,
+    Other,
+}
+
+impl Model {
+    pub(super) fn hear(&mut self, statement: &Statement, now_ms: u64) {
+        match statement.clone() {
+            Statement::Report(report) => {
+                self.silences.remove(&report.node);
+                self.reported_ms.insert(report.node.clone(), now_ms);
+                self.reports.insert(report.node.clone(), report);
+            }
+            Statement::Silence(node, silence) => drop(self.silences.insert(node, silence)),
+            Statement::Cluster(is_used) => self.is_ecs_used = is_used,
+            Statement::Ecs(node, Some(report)) => drop(self.ecs.insert(node, report)),
+            Statement::Ecs(node, None) => drop(self.ecs.remove(&node)),
+            Statement::Family(family, services) => drop(self.families.insert(family, services)),
+            Statement::Alone(node) => drop(self.alone.insert(node)),
+            Statement::Absence(node, tasks) => drop(self.absent.insert(node, tasks)),
+            Statement::Probe(node, record) => drop(self.probes.insert(node, record)),
+            Statement::Order(target, Some(order)) => drop(self.orders.insert(target, order)),
+            Statement::Order(target, None) => drop(self.orders.remove(&target)),
+        }
+    }
+
+    /// Every endpoint that a witness speaks of.
+    pub(super) fn spoken(&self) -> Vec<Spoken<'_>> {
+        let mut spoken = Vec::new();
+        for (node, report) in &self.reports {
+            for container in &report.containers {
+                let task = self.task_of(node, container);
+                add(&mut spoken, node, container, task, true);
+            }
+        }
+        // Where a sidecar spoke, ECS adds nothing.
+        for (node, report) in self.ecs.iter().filter(|(node, _)| self.is_alone(node)) {
+            for task in &report.tasks {
+                task.containers.iter().for_each(|c| add(&mut spoken, node, &c.report, Some(task), false));
+            }
+        }
+        spoken
+    }
+
+    /// "No sidecar" is said of the node, when none spoke within a minute; on Fargate there is never one.
+    fn is_alone(&self, node: &NodeKey) -> bool {
+        let is_fargate = self.ecs.get(node).is_some_and(|report| report.instance.is_none());
+        self.is_ecs_used && !self.reports.contains_key(node) && (is_fargate || self.alone.contains(node))
+    }
+
+    /// By runtime id, else by task and container name.
+    fn task_of(&self, node: &NodeKey, container: &ContainerReport) -> Option<&Task> {
+        let tasks = &self.ecs.get(node).filter(|_| self.is_ecs_used)?.tasks;
+        let by_id = tasks.iter().find(|task| task.containers.iter().any(|c| c.report.id == container.id));
+        by_id.or_else(|| {
+            let named = |task: &&Task| task.containers.iter().any(|c| c.report.name == container.name);
+            tasks.iter().filter(|task| Some(&task.id) == container.task_id.as_ref()).find(named)
+        })
+    }
+
+    /// The state that the table gives; `None`: in no answer.
+    pub(super) fn state(&self, spoken: &Spoken<'_>, service: &ServiceKey) -> Option<State> {
+        let order = self.order(spoken);
+        if order == Some(Order::Evict) {
+            return Some(State::Gone);
+        }
+        let is_drained = order == Some(Order::Drain);
+        match self.silences.get(&spoken.key.node) {
+            _ if !spoken.is_by_sidecar => self.without_sidecar(spoken, is_drained),
+            None => Some(self.speaking(spoken, is_drained)),
+            Some(silence) => Some(self.silent(spoken, silence, is_drained, service)),
+        }
+    }
+
+    fn speaking(&self, spoken: &Spoken<'_>, is_drained: bool) -> State {
+        let passed = last_passed(spoken);
+        match (&spoken.container.phase, spoken.port.health) {
+            (Phase::Died(_), _) => State::Gone,
+            (Phase::Stopping, _) => State::Draining { passed },
+            _ if is_drained => State::Draining { passed },
+            (Phase::Paused, _) | (_, Health::Failing) => State::Unusable,
+            (_, Health::Starting) => State::Starting,
+            (Phase::Running, Health::Passing) => match self.word(spoken) {
+                Word::Leaving | Word::Stopped => State::Draining { passed },
+                Word::Running | Word::Unhealthy | Word::Other => State::Usable,
+            },
+        }
+    }
+
+    fn silent(&self, spoken: &Spoken<'_>, silence: &Silence, is_drained: bool, service: &ServiceKey) -> State {
+        let passed = last_passed(spoken);
+        let was_usable = spoken.container.phase == Phase::Running && passed;
+        let word = self.word(spoken);
+        let neighbours = self.neighbours(spoken, silence);
+        // A death stays one; so it does whatever an operator says.
+        if matches!(spoken.container.phase, Phase::Died(_)) || word == Word::Stopped {
+            return State::Gone;
+        }
+        if !was_usable {
+            return match spoken.container.phase {
+                _ if is_drained => State::Draining { passed },
+                Phase::Stopping => State::Draining { passed },
+                Phase::Paused => State::Unusable,
+                _ if spoken.port.health == Health::Failing => State::Unusable,
+                _ => State::Starting,
+            };
+        }
+        // Where the limits hold a passage back, nothing follows from it: nobody is used last for it either.
+        let is_over = silence.passage.as_ref().is_some_and(|passage| !passage.held.contains(service));
+        let is_running = matches!(word, Word::Running | Word::Unhealthy);
+        match neighbours {
+            Neighbours::Refused => State::Gone,
+            Neighbours::NotKnown if !is_running && is_over => State::Gone,
+            // The contract puts the drained before the silent, who are still answered by their standing otherwise.
+            _ if is_drained => State::Draining { passed },
+            Neighbours::Connect if is_running || !is_over => State::Unverified(Standing::Vouched),
+            Neighbours::Connect | Neighbours::NotKnown => State::Unverified(Standing::Last),
+        }
+    }
+
+    fn without_sidecar(&self, spoken: &Spoken<'_>, is_drained: bool) -> Option<State> {
+        let task = spoken.task?;
+        let is_terminated = self.instance(&spoken.key.node) == Some(InstanceStatus::Terminated);
+        let is_absent =
+            task.is_missing && self.absent.get(&spoken.key.node).is_some_and(|absent| absent.contains(&task.id));
+        if task.status != TaskStatus::Running || !task.is_wanted || is_terminated || is_absent {
+            return None;
+        }
+        Some(match (is_drained, task.is_unhealthy) {
+            (true, is_unhealthy) => State::Draining { passed: !is_unhealthy },
+            (false, true) => State::Unusable,
+            // Kept and marked, says the contract of absence that may not act yet.
+            (false, false) if task.is_missing => State::Unverified(Standing::Last),
+            (false, false) => State::Usable,
+        })
+    }
+
+    fn word(&self, spoken: &Spoken<'_>) -> Word {
+        let instance = self.instance(&spoken.key.node);
+        match (instance, spoken.task) {
+            (Some(InstanceStatus::Terminated), _) => Word::Stopped,
+            (_, Some(Task { status: TaskStatus::Stopped, .. })) => Word::Stopped,
+            (Some(InstanceStatus::Draining), _) => Word::Leaving,
+            (_, Some(Task { status: TaskStatus::Leaving, .. } | Task { is_wanted: false, .. })) => Word::Leaving,
+            (_, Some(Task { is_missing: true, .. })) => Word::Other,
+            (_, Some(Task { status: TaskStatus::Running, is_unhealthy: true, .. })) => Word::Unhealthy,
+            (_, Some(Task { status: TaskStatus::Running, .. })) => Word::Running,
+            (_, Some(Task { status: TaskStatus::Pending, .. }) | None) => Word::Other,
+        }
+    }
+
+    fn instance(&self, node: &NodeKey) -> Option<InstanceStatus> {
+        let report = self.ecs.get(node).filter(|_| self.is_ecs_used)?;
+        report.instance.as_ref().map(|instance| instance.status)
+    }
+
+    /// What they met during this silence; what they met in one before says nothing.
+    fn neighbours(&self, spoken: &Spoken<'_>, silence: &Silence) -> Neighbours {
+        let place = SocketAddr::new(spoken.port.addresses[0], spoken.port.host_port);
+        let record = self.probes.get(&spoken.key.node).filter(|record| record.at_ms >= silence.since_ms);
+        let verdict = record.and_then(|record| record.verdicts.iter().find(|verdict| verdict.place == place));
+        verdict.map_or(Neighbours::NotKnown, |verdict| verdict.word)
+    }
+
+    /// The strictest order that is about it.
+    fn order(&self, spoken: &Spoken<'_>) -> Option<Order> {
+        let container = Target::Container(spoken.container.id.clone());
+        let task = spoken.container.task_id.clone().or_else(|| spoken.task.map(|task| task.id.clone()));
+        let targets = [Some(Target::Node(spoken.key.node.clone())), task.map(Target::Task), Some(container)];
+        let orders: Vec<_> = targets.into_iter().flatten().filter_map(|target| self.orders.get(&target)).collect();
+        let is = |order| orders.contains(&&order).then_some(order);
+        is(Order::Evict).or(is(Order::Drain))
+    }
+}
+
+/// Whether the last check passed. Of what is paused the contract does not say; nobody is there to answer.
+fn last_passed(spoken: &Spoken<'_>) -> bool {
+    spoken.port.health == Health::Passing && spoken.container.phase != Phase::Paused
+}
+
+fn add<'a>(
+    spoken: &mut Vec<Spoken<'a>>,
+    node: &NodeKey,
+    container: &'a ContainerReport,
+    task: Option<&'a Task>,
+    is_by_sidecar: bool,
+) {
+    for port in &container.ports {
+        let key = EndpointKey {
+            node: node.clone(),
+            container_id: container.id.clone(),
+            run: container.run,
+            container_port: port.container_port,
+            protocol: port.protocol,
+        };
+        spoken.push(Spoken { key, container, port, task, is_by_sidecar });
+    }
+}

@@ -1,0 +1,229 @@
+//! The model's names: what each endpoint is called, and whose each name is (DESIGN section 3), as plainly as the model.
+
+use std::collections::BTreeMap;
+
+use portolan_core::endpoint::{EndpointKey, State};
+use portolan_core::evidence::Phase;
+use portolan_core::name::{Label, NodeKey, ServiceKey, service_label};
+use portolan_core::naming::NameSource;
+
+use super::NAME_WAIT_MS;
+use super::model::{Model, Spoken};
+use crate::store::record::Owner;
+use crate::testing::service;
+
+/// Names that were given and to whom they belong.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// What a port of a container is called.
+    given: BTreeMap<Port, Given>,
+    /// Since when those wait that have no name yet.
+    waiting: BTreeMap<Port, u64>,
+    /// Whose each known service is.
+    owners: BTreeMap<Label, Claim>,
+}
+
+type Port = (NodeKey, String, u16);
+
+/// A name, and who may call itself so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Given {
+    name: Label,
+    claim: Claim,
+}
+
+/// Who claims a name: by what, and what of that tells two claimants apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claim {
+    source: NameSource,
+    ecs_service: Option<String>,
+    family: Option<Label>,
+}
+
+/// An endpoint where the model puts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) key: EndpointKey,
+    /// `None`: in no answer.
+    pub(super) state: Option<State>,
+    /// Another owner has the name.
+    pub(super) is_refused: bool,
+}
+
+/// The endpoints of every known service, and those that have no name yet.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    pub(super) known: BTreeMap<ServiceKey, Vec<Expected>>,
+    pub(super) waiting: Vec<EndpointKey>,
+}
+
+impl Claim {
+    /// Two ECS services are two owners, and so is a standalone family. What else has the same family is no stranger.
+    fn is_same_owner(&self, other: &Claim) -> bool {
+        let is_same_family = self.family.is_some() && self.family == other.family;
+        match (self.source, other.source) {
+            (NameSource::EcsService, NameSource::EcsService) => self.ecs_service == other.ecs_service,
+            (NameSource::Family, NameSource::Family) => is_same_family,
+            (one, another) => one == another || is_same_family,
+        }
+    }
+}
+
+impl Names {
+    /// Names what has none and what may have one, and gives names without an owner away. Where two ask in one step the
+    /// contract only says that one gets it: `stored` says which.
+    pub(super) fn settle(&mut self, model: &Model, now_ms: u64, stored: impl Fn(&Label) -> Option<Owner>) {
+        let spoken = model.spoken();
+        let living = || spoken.iter().filter(|one| !matches!(one.container.phase, Phase::Died(_)));
+        let ports: Vec<Port> = living().map(port).collect();
+        self.waiting.retain(|port, _| ports.contains(port));
+        for one in living() {
+            if self.given.contains_key(&port(one)) {
+                continue;
+            }
+            let since_ms = *self.waiting.entry(port(one)).or_insert(now_ms);
+            let is_over = now_ms - since_ms >= NAME_WAIT_MS;
+            if let Some(given) = choose(model, one).or_else(|| weaker(one).filter(|_| is_over)) {
+                self.waiting.remove(&port(one));
+                self.given.insert(port(one), given);
+            }
+        }
+        for one in &spoken {
+            let Some(given) = self.given.get(&port(one)).cloned() else { continue };
+            if self.owners.contains_key(&given.name) || !asks(model, one, &given) {
+                continue;
+            }
+            let rivals = spoken.iter().filter_map(|one| {
+                let theirs = self.given.get(&port(one)).filter(|theirs| theirs.name == given.name)?;
+                asks(model, one, theirs).then_some(&theirs.claim)
+            });
+            let chosen = stored(&given.name);
+            let is_chosen = |claim: &&Claim| {
+                let stored = chosen.as_ref().map(|owner| (owner.source, &owner.ecs_service, &owner.family));
+                stored.is_none_or(|stored| stored == (claim.source, &claim.ecs_service, &claim.family))
+            };
+            let winner = rivals.clone().find(is_chosen).unwrap_or(&given.claim).clone();
+            self.owners.insert(given.name, winner);
+        }
+    }
+
+    /// What nobody speaks of any more loses its name. The contract says that it keeps it while it lives; until somebody
+    /// tidies up, a container that is started again has its former name.
+    pub(super) fn tidy(&mut self, model: &Model) {
+        let spoken = model.spoken();
+        let by_ecs = |id: &String| {
+            model.ecs.values().flat_map(|r| &r.tasks).flat_map(|t| &t.containers).any(|c| c.report.id == *id)
+        };
+        self.given.retain(|(node, id, _), _| {
+            spoken.iter().any(|one| one.key.node == *node && one.container.id == *id)
+                || (model.is_ecs_used && by_ecs(id))
+        });
+    }
+
+    /// A catalog that loads everything anew knows no better than that who waits did so since the newest report.
+    pub(super) fn wait_anew(&mut self, model: &Model) {
+        for ((node, ..), since_ms) in &mut self.waiting {
+            *since_ms = model.reported_ms.get(node).copied().unwrap_or(*since_ms);
+        }
+    }
+
+    /// What the history's end of ten minutes does: a name whose owner has nothing left is anybody's.
+    pub(super) fn release_the_empty(&mut self, model: &Model) {
+        let spoken = model.spoken();
+        let is_owned = |name: &Label, owner: &Claim| {
+            spoken.iter().any(|one| {
+                let given = self.given.get(&port(one)).filter(|given| given.name == *name);
+                given.is_some_and(|given| given.claim.is_same_owner(owner) && asks(model, one, given))
+            })
+        };
+        let asked = |name: &Label| {
+            spoken.iter().any(|one| {
+                self.given.get(&port(one)).is_some_and(|given| given.name == *name && asks(model, one, given))
+            })
+        };
+        let free: Vec<Label> = self
+            .owners
+            .iter()
+            .filter(|(name, owner)| asked(name) && !is_owned(name, owner))
+            .map(|(n, _)| n.clone())
+            .collect();
+        free.iter().for_each(|name| drop(self.owners.remove(name)));
+    }
+
+    pub(super) fn services(&self, model: &Model) -> Services {
+        let mut services = Services::default();
+        for name in self.owners.keys() {
+            services.known.insert(service(name.as_str()), Vec::new());
+        }
+        for one in model.spoken() {
+            let Some(given) = self.given.get(&port(&one)) else {
+                services.waiting.push(one.key);
+                continue;
+            };
+            let name = service(given.name.as_str());
+            let Some(owner) = self.owners.get(&given.name) else { continue };
+            let state = model.state(&one, &name);
+            let is_refused = !owner.is_same_owner(&given.claim);
+            services.known.entry(name).or_default().push(Expected { key: one.key, state, is_refused });
+        }
+        services
+    }
+}
+
+fn port(spoken: &Spoken<'_>) -> Port {
+    (spoken.key.node.clone(), spoken.key.container_id.clone(), spoken.key.container_port)
+}
+
+/// What is gone asks for no name; nor what is in no answer.
+fn asks(model: &Model, spoken: &Spoken<'_>, given: &Given) -> bool {
+    let state = model.state(spoken, &service(given.name.as_str()));
+    state.is_some_and(|state| state != State::Gone)
+}
+
+/// The first match of section 3. `None`: it waits until ECS says which service it belongs to.
+fn choose(model: &Model, spoken: &Spoken<'_>) -> Option<Given> {
+    let offered = &spoken.container.candidates;
+    let given = |source, name: &Label, ecs_service: Option<&String>| {
+        let claim = Claim { source, ecs_service: ecs_service.cloned(), family: offered.family.clone() };
+        Some(Given { name: name.clone(), claim })
+    };
+    if let Some(name) = &offered.label {
+        return given(NameSource::Label, name, None);
+    }
+    if let Some(name) = &spoken.port.registrator_name {
+        return given(NameSource::RegistratorPort, name, None);
+    }
+    if let Some(name) = &offered.registrator {
+        return given(NameSource::Registrator, name, None);
+    }
+    // Of a cluster that ECS is no longer asked about the contract does not say; what was learnt of families may be old.
+    let family = offered.family.as_ref().filter(|_| model.is_ecs_used);
+    let family_services = family.and_then(|family| model.families.get(family));
+    let task = spoken.container.task_id.as_ref();
+    match (spoken.task, task, family_services.map(Vec::as_slice)) {
+        (Some(task), ..) => {
+            if let Some(service) = &task.service {
+                return given(NameSource::EcsService, &service.label, Some(&service.name));
+            }
+        }
+        (None, Some(_), Some([name])) => {
+            let label = service_label(name).expect("the histories' services can be names");
+            return given(NameSource::EcsService, &label, Some(name));
+        }
+        (None, Some(_), _) if model.is_ecs_used => return None,
+        (None, ..) => {}
+    }
+    weaker(spoken)
+}
+
+/// What it is called where ECS has no name for it.
+fn weaker(spoken: &Spoken<'_>) -> Option<Given> {
+    let offered = &spoken.container.candidates;
+    let names = [
+        (NameSource::Compose, &offered.compose),
+        (NameSource::Family, &offered.family),
+        (NameSource::Container, &offered.container),
+    ];
+    let (source, name) = names.into_iter().find_map(|(source, name)| Some((source, name.as_ref()?)))?;
+    Some(Given { name: name.clone(), claim: Claim { source, ecs_service: None, family: offered.family.clone() } })
+}
