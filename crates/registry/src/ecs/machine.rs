@@ -20,6 +20,9 @@ const WELL_FOR_MS: u64 = 3_600_000;
 const UNWELL_FOR_MS: u64 = 300_000;
 const UNKNOWN_FOR_MS: u64 = 60_000;
 
+/// How old an event may be that says more than that EC2 should be asked, milliseconds.
+const EVENT_AGE_MAX_MS: u64 = 600_000;
+
 /// What EC2 says of a machine, the more final the later.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Power {
@@ -96,6 +99,16 @@ impl Machine {
         }
     }
 
+    /// An event said so. One of the past may have been overtaken by one that was lost, unless it is of an end.
+    pub(super) fn hear_event(&mut self, power: Power, at_ms: u64, now_ms: u64) {
+        if power == Power::Ended || now_ms.saturating_sub(at_ms) <= EVENT_AGE_MAX_MS {
+            self.hear(power, at_ms);
+        }
+        if power != Power::Ended {
+            self.ask_soon();
+        }
+    }
+
     /// It was announced that it will end.
     pub(super) fn warn(&mut self, at_ms: u64) {
         self.warned_at_ms = self.warned_at_ms.max(Some(at_ms));
@@ -119,7 +132,9 @@ impl Machine {
 
     /// ECS said something new of its registration.
     pub(super) fn registered(&mut self, registration: Registration, is_connected: bool) {
-        if registration == Registration::Inactive || (is_connected && self.power > Power::Running) {
+        // That an agent is not connected decides nothing, but is worth a question.
+        let is_doubtful = if is_connected { self.power > Power::Running } else { self.power <= Power::Running };
+        if registration == Registration::Inactive || is_doubtful {
             self.ask_soon();
         }
     }
@@ -215,6 +230,19 @@ mod tests {
         machine.hear(Power::Ended, 7);
         machine.hear(Power::Running, 8);
         assert_eq!((machine.power, machine.is_due(u64::MAX)), (Power::Ended, false));
+    }
+
+    #[test]
+    fn an_old_event_of_a_stop_only_has_ec2_asked() {
+        for (age_ms, expected) in [(EVENT_AGE_MAX_MS, Power::Stopped), (EVENT_AGE_MAX_MS + 1, Power::Running)] {
+            let mut machine = Machine::new(0);
+            machine.answered(Some((Power::Running, Vec::new(), None)), 1);
+            machine.hear_event(Power::Stopped, HOUR_MS, HOUR_MS + age_ms);
+            assert_eq!((machine.power, machine.is_due(HOUR_MS)), (expected, true));
+        }
+        let mut machine = Machine::new(0);
+        machine.hear_event(Power::Ended, 5, HOUR_MS);
+        assert_eq!(machine.power, Power::Ended);
     }
 
     #[test]

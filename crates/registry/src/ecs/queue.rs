@@ -183,7 +183,7 @@ fn apply(inner: &mut Inner, clusters: &[Arc<Configured>], event: Event, now_ms: 
         }
         Told::Machine(id, power) => {
             for known in inner.clusters.values_mut() {
-                known.hear_machine(&id, now_ms, |machine| machine.hear(power, at_ms));
+                known.hear_machine(&id, now_ms, |machine| machine.hear_event(power, at_ms, now_ms));
             }
         }
         Told::Warning(id) => {
