@@ -26,6 +26,7 @@
 
 pub mod actions;
 pub mod calls;
+mod churn;
 pub mod docker;
 pub mod handles;
 mod in_process;
@@ -149,7 +150,7 @@ impl Double {
 
     /// How tasks go on from now.
     pub fn pace(&self, pace: Pace) {
-        self.with(|state| state.world.pace = pace);
+        self.with(|state| state.world.set_pace(pace));
     }
 
     /// A task by its ARN.

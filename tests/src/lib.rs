@@ -7,6 +7,8 @@
 //!  └── ...
 //! ```
 //!
+//! [`double`] is AWS, with its faults: in process, on the wire, and with real containers on a lab's engines.
+//!
 //! A test begins with [`needs!`], makes a [`lab::Lab`], and waits with [`wait::eventually`] for states, never for time.
 //! Nothing here touches the machine's own network, Docker engine or resolver. What a test leaves behind, even when it is
 //! killed, is taken away by the [`janitor`].

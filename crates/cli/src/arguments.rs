@@ -112,10 +112,11 @@ pub(crate) enum Command {
         /// SERVICE or SERVICE.CLUSTER
         service: Option<String>,
     },
-    /// What is wrong on this machine, and the fix: Docker socket, rights, ports, routes, DNS
+    /// What is wrong on this machine, and the fix: Docker socket, rights, ports, routes, DNS, IAM actions
     #[command(after_help = "Examples:
   portolan doctor
-  portolan doctor --probe busybox      also asks from within a container, of an image that has nslookup")]
+  portolan doctor --probe busybox      also asks from within a container, of an image that has nslookup
+  portolan doctor --cluster prod       also tries each IAM action, with the credentials found here")]
     Doctor {
         /// Also resolve from within a container of this local image
         #[arg(long, value_name = "IMAGE")]
@@ -123,11 +124,27 @@ pub(crate) enum Command {
         /// Docker's socket
         #[arg(long, value_name = "PATH", env = "PORTOLAN_DOCKER__SOCKET", default_value = "/var/run/docker.sock")]
         docker_socket: std::path::PathBuf,
+        #[command(flatten)]
+        aws: AwsArguments,
     },
     /// A registry and a sidecar on this machine: embedded store, local Docker
     #[command(after_help = "Example:
   sudo portolan dev")]
     Dev(dev::Arguments),
+}
+
+/// Which part of AWS `doctor` tries.
+#[derive(Debug, Args)]
+pub(crate) struct AwsArguments {
+    /// Also try each IAM action that the registry reads this ECS cluster by
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// The cluster's region, if not the one that AWS programs find here
+    #[arg(long, value_name = "REGION", env = "PORTOLAN_AWS__REGION")]
+    pub(crate) aws_region: Option<String>,
+    /// Asked instead of AWS, such as a double
+    #[arg(long, value_name = "URL", env = "PORTOLAN_AWS__ENDPOINT")]
+    pub(crate) aws_endpoint: Option<String>,
 }
 
 #[cfg(test)]

@@ -155,8 +155,8 @@ pub(crate) async fn run<W: Write>(arguments: &Arguments, screen: &mut Screen<W>)
             let watch = watch::Watch { client: &asker.client, registry: &registry, path, output: asker.common.output };
             watch.run(screen).await
         }
-        Command::Doctor { probe, docker_socket } => {
-            let wanted = doctor::Wanted { probe: probe.as_deref(), docker_socket };
+        Command::Doctor { probe, docker_socket, aws } => {
+            let wanted = doctor::Wanted { probe: probe.as_deref(), docker_socket, aws };
             doctor::run(&asker.client, asker.common, &wanted, screen).await
         }
         Command::Dev(_) => Err(Failure::Usage { text: "`dev` takes no other command with it".to_owned() }),

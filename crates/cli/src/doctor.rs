@@ -1,6 +1,7 @@
 //! `portolan doctor`: looks for what is wrong on this machine, and says how to mend it. It changes nothing, save that
 //! `--probe` runs a container and removes it.
 
+mod aws;
 mod dns;
 mod docker;
 mod ports;
@@ -10,9 +11,10 @@ mod rights;
 use std::io::{self, Write};
 use std::path::Path;
 
+use portolan_registry::ecs::aws::client as aws_client;
 use serde::Serialize;
 
-use crate::arguments::{Common, Output};
+use crate::arguments::{AwsArguments, Common, Output};
 use crate::client::Client;
 use crate::commands::{Failure, Verdict};
 use crate::show::{Cell, Screen, Table, Tone};
@@ -23,6 +25,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) probe: Option<&'a str>,
     /// Docker's socket.
     pub(crate) docker_socket: &'a Path,
+    /// Which part of AWS.
+    pub(crate) aws: &'a AwsArguments,
 }
 
 /// How a check came out.
@@ -99,6 +103,10 @@ pub(crate) async fn run<W: Write>(
     }
     if let Some(image) = wanted.probe {
         checks.push(docker::probe(image, &programs.zone).await);
+    }
+    if let Some(cluster) = &wanted.aws.cluster {
+        let client = aws_client(wanted.aws.aws_region.clone(), wanted.aws.aws_endpoint.clone());
+        checks.extend(aws::actions(client.as_ref(), cluster).await);
     }
     show(&checks, common.output, screen)?;
     let has_failed = checks.iter().any(|check| check.outcome == Outcome::Failed);

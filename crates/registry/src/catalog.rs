@@ -130,6 +130,14 @@ pub struct Explained {
     pub stopped: Vec<StoppedTask>,
 }
 
+impl Explained {
+    /// Of a service that nobody claims.
+    pub(crate) fn nothing(key: ServiceKey) -> Explained {
+        let (candidates, refusals, stopped) = (Vec::new(), Vec::new(), Vec::new());
+        Explained { key, owner: None, link: None, candidates, refusals, stopped }
+    }
+}
+
 /// A task that stopped, as ECS tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoppedTask {

@@ -89,6 +89,12 @@ impl Cluster {
         self.aws.task(&arn)
     }
 
+    /// Every task that has not ended: the truth, whatever listings say.
+    pub fn tasks(&self) -> Vec<Task> {
+        let arns = self.world(|world| world.tasks_of(&self.arn));
+        arns.iter().map(|arn| self.aws.task(arn)).collect()
+    }
+
     fn world<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
         self.aws.with(|state| act(&mut state.world))
     }

@@ -282,6 +282,19 @@ async fn the_rate_is_the_account_s_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_late_is_none() {
+    let (aws, _, _) = prod(21, 1);
+    let began = Instant::now();
+    aws.fault(Fault::Silent, When::Next(1));
+    let silent = aws.list_tasks("prod".into(), Desired::Running, None).await;
+    assert!(matches!(silent, Err(CallError::Failed { .. })) && began.elapsed().as_secs() == 10);
+    aws.misbehave(|misbehaviour| misbehaviour.slow_max = Duration::from_secs(9));
+    aws.fault(Fault::Slow, When::Always);
+    assert_eq!(listed(&aws).await.len(), 1);
+    assert!(began.elapsed() > Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopped_tasks_are_known_for_an_hour() {
     let (aws, _, service) = prod(13, 1);
     service.delete();
@@ -374,18 +387,47 @@ async fn a_lifelike_service_takes_its_time() {
     assert!(node.now().said.version > 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stirred_cluster_tells_every_version_once_and_comes_to_rest() {
+    for seed in 20..24 {
+        let (aws, cluster, _) = prod(seed, 6);
+        let queue = aws.queue("events");
+        let api = aws.define(Definition::awsvpc("api").port(8080).checked());
+        let wish = ServiceWish { is_balanced: true, launch_type: LaunchType::Fargate, ..ServiceWish::default() };
+        let api = cluster.service_as("api", (&api, 3), wish);
+        aws.pace(Pace::Lifelike);
+        for _ in 0..100 {
+            cluster.stir();
+            advance(Duration::from_secs(7)).await;
+        }
+        aws.pace(Pace::AtOnce);
+        api.redeploy();
+        let mut versions = BTreeMap::<String, Vec<u64>>::new();
+        for event in events(&queue) {
+            let detail = &event["detail"];
+            if let (Some(arn), Some(version)) = (event["resources"][0].as_str(), detail["version"].as_u64()) {
+                versions.entry(arn.to_owned()).or_default().push(version);
+            }
+        }
+        assert!(versions.len() > 20);
+        for (arn, told) in versions {
+            assert!(told.windows(2).all(|pair| pair[1] == pair[0] + 1), "seed {seed}: {arn}: {told:?}");
+        }
+        let said = api.now().said.clone();
+        assert_eq!((said.running_count, said.deployments.len()), (said.desired_count, 1), "seed {seed}");
+    }
+}
+
 /// Everything that a run of an hour with every fault shows.
 async fn transcript(seed: u64) -> Vec<String> {
-    let (aws, _, service) = prod(seed, 20);
+    let (aws, cluster, _) = prod(seed, 20);
     aws.queue("events");
     aws.pace(Pace::Lifelike);
     aws.go_wild(0.3);
     let mut lines = Vec::new();
     for round in 0..60 {
         advance(Duration::from_secs(60)).await;
-        if round % 20 == 7 {
-            service.redeploy();
-        }
+        cluster.stir_times(round % 3);
         let listed = aws.list_tasks("prod".into(), Desired::Running, None).await;
         if let Ok(page) = &listed {
             lines.push(format!("{:?}", aws.describe_tasks("prod".into(), page.arns.clone()).await));

@@ -16,6 +16,7 @@ pub mod service;
 pub mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use portolan_registry::ecs::api;
@@ -56,14 +57,13 @@ pub struct World {
     pub services: Objects<Service>,
     /// Tasks, those that ended for another hour.
     pub tasks: Objects<Task>,
-    /// How tasks go on.
-    pub pace: Pace,
     /// What happened and was not yet told. Nothing is put there while nobody listens.
     pub outbox: Vec<Event>,
     /// Whether somebody listens to events.
     pub is_heard: bool,
     now_ms: u64,
     random: StdRng,
+    pace: Pace,
     agenda: Agenda,
     /// The tasks of a service that have not ended.
     members: BTreeMap<String, BTreeSet<String>>,
@@ -83,11 +83,11 @@ impl World {
             machines: Objects::default(),
             services: Objects::default(),
             tasks: Objects::default(),
-            pace: Pace::AtOnce,
             outbox: Vec::new(),
             is_heard: false,
             now_ms,
             random: StdRng::seed_from_u64(seed),
+            pace: Pace::AtOnce,
             agenda: Agenda::default(),
             members: BTreeMap::new(),
             unsettled: BTreeSet::new(),
@@ -186,9 +186,23 @@ impl World {
         }
     }
 
+    /// A stream of chance of its own, which follows from the seed, too.
+    pub fn chance(&mut self) -> StdRng {
+        StdRng::seed_from_u64(self.random.random())
+    }
+
+    /// An address for another machine.
+    pub fn next_host_address(&mut self) -> Ipv4Addr {
+        self.addresses_given += 1;
+        network::host_address(self.addresses_given)
+    }
+
     /// Hexadecimal digits by chance.
     fn hex(&mut self, digits: usize) -> String {
-        (0..digits).filter_map(|_| char::from_digit(self.random.random_range(0..16), 16)).collect()
+        let mut hex: String =
+            (0..digits.div_ceil(16)).map(|_| format!("{:016x}", self.random.random::<u64>())).collect();
+        hex.truncate(digits);
+        hex
     }
 
     /// An id as EventBridge and others write it.

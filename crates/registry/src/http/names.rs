@@ -3,6 +3,7 @@
 mod testimony;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -18,7 +19,7 @@ use portolan_runtime::http::Problem;
 
 use super::read::{Patience, answer};
 use super::topics::{Scope, Topic};
-use super::{Shared, Surface, api, convert};
+use super::{Shared, Surface, api, convert, orders};
 use crate::catalog::{Catalog, Explained};
 
 /// How alike two names must be for one to be meant by the other.
@@ -96,8 +97,10 @@ pub(super) async fn explain(
         }
     };
     let (catalog, index) = surface.patient(Topic::Explained(Scope::Service(key.clone())), patience).await?;
-    let why = catalog.explained.get(&key).ok_or_else(|| unknown_service(&key, &catalog));
-    let why = why.and_then(|explained| surface.explanation(explained, &part, &catalog));
+    // A service that only ECS knows has nothing to answer yet, and people wait for it.
+    let by_ecs = || catalog.stated.services.contains_key(&key).then(|| Arc::new(Explained::nothing(key.clone())));
+    let why = catalog.explained.get(&key).cloned().or_else(by_ecs).ok_or_else(|| unknown_service(&key, &catalog));
+    let why = why.and_then(|explained| surface.explanation(&explained, &part, &catalog));
     Ok(answer(why, index, &catalog))
 }
 
@@ -148,7 +151,10 @@ impl Surface {
             .candidates
             .iter()
             .filter(|candidate| is_meant.contains(&candidate.key) || convert::is_meant(candidate, part))
-            .map(|candidate| testimony::candidate(candidate, is_answered.contains(&candidate.key), now_ms))
+            .map(|candidate| {
+                let order = orders::about(candidate, catalog).map(AsRef::as_ref);
+                testimony::candidate(candidate, order, is_answered.contains(&candidate.key), now_ms)
+            })
             .collect();
         let zone = &self.shown.authority.zone;
         let name = Meaning::Service(key.clone(), part.clone()).full_name(zone).unwrap_or_default();
@@ -165,6 +171,8 @@ impl Surface {
             candidates,
             refused: convert::refused(&explained.refusals),
             stopped: explained.stopped.iter().map(testimony::stopped).collect(),
+            has_ecs: catalog.stated.clusters.contains_key(&key.cluster),
+            ecs: catalog.stated.services.get(key).map(|record| convert::ecs_service(record)),
         })
     }
 }

@@ -271,17 +271,29 @@ impl World {
         task.said.version += 1;
         task.times.updated = self.now_ms;
         self.unsettled.extend(task.service.clone());
-        let (arn, next, status) = (task.said.task_arn.clone(), task.next_status(), task.status);
+        let arn = task.said.task_arn.clone();
         self.tasks.put(self.now_ms, &arn, task);
         self.tell_task(&arn);
+        self.plan(&arn);
+    }
+
+    /// How tasks go on from now, those that wait for it, too.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+        let arns: Vec<String> = self.tasks.iter().map(|(arn, _)| arn.clone()).collect();
+        arns.iter().for_each(|arn| self.plan(arn));
+    }
+
+    /// Plans a task's next step, where it takes one by itself.
+    fn plan(&mut self, arn: &str) {
+        let Some(task) = self.tasks.get(arn).filter(|task| task.next_status().is_some()) else { return };
+        let from = task.status;
         let stay_ms = match self.pace {
             Pace::AtOnce => 0,
-            Pace::Lifelike => self.random.random_range(Pace::stay_ms(status)),
+            Pace::Lifelike => self.random.random_range(Pace::stay_ms(from)),
             Pace::ByHand => return,
         };
-        if next.is_some() {
-            self.agenda.add(self.now_ms + stay_ms, Step::Task { arn, from: status });
-        }
+        self.agenda.add(self.now_ms + stay_ms, Step::Task { arn: arn.to_owned(), from });
     }
 }
 

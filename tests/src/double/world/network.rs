@@ -13,6 +13,9 @@ const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 /// Where the addresses of tasks begin.
 const FIRST_ADDRESS: u32 = u32::from_be_bytes([10, 1, 0, 10]);
 
+/// Where the addresses of machines begin that no test named.
+const FIRST_HOST_ADDRESS: u32 = u32::from_be_bytes([10, 2, 0, 10]);
+
 /// The host ports of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPorts {
@@ -127,6 +130,11 @@ fn both_families(binding: &NetworkBinding) -> [NetworkBinding; 2] {
 /// The address of the task interface with this number.
 pub fn task_address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(FIRST_ADDRESS + number % 0xFFFF)
+}
+
+/// The address of the machine with this number.
+pub fn host_address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(FIRST_HOST_ADDRESS + number % 0xFFFF)
 }
 
 /// An interface that is about to be attached.

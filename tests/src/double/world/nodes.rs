@@ -7,7 +7,7 @@ use super::agenda::Step;
 use super::instance::{Instance, attributes};
 use super::lifecycle::Launch;
 use super::network::{HostPorts, fixed_ports};
-use super::task::LaunchType;
+use super::task::{LaunchType, Status, Task};
 use super::{World, arn, last_part};
 
 impl World {
@@ -150,7 +150,7 @@ impl World {
     pub fn deregister_instance(&mut self, arn: &str, reason: &str) {
         for task in self.tasks_on(arn) {
             self.stop_task(&task, "TerminationNotice", reason);
-            self.enter(&task, super::task::Status::Stopped);
+            self.enter(&task, Status::Stopped);
         }
         self.change_instance(arn, |instance| {
             "INACTIVE".clone_into(&mut instance.said.status);
@@ -160,8 +160,16 @@ impl World {
 
     /// The tasks on an instance that have not ended.
     pub fn tasks_on(&self, instance: &str) -> Vec<String> {
-        let on_it = |task: &super::task::Task| task.said.container_instance_arn.as_deref() == Some(instance);
-        let live = self.tasks.iter().filter(|(_, task)| on_it(task) && task.status != super::task::Status::Stopped);
+        self.tasks_that(|task| task.said.container_instance_arn.as_deref() == Some(instance))
+    }
+
+    /// The tasks of a cluster that have not ended.
+    pub fn tasks_of(&self, cluster: &str) -> Vec<String> {
+        self.tasks_that(|task| task.said.cluster_arn == cluster)
+    }
+
+    fn tasks_that(&self, is_meant: impl Fn(&Task) -> bool) -> Vec<String> {
+        let live = self.tasks.iter().filter(|(_, task)| task.status != Status::Stopped && is_meant(task));
         live.map(|(arn, _)| arn.clone()).collect()
     }
 }

@@ -69,7 +69,8 @@ fn is_throttled(code: &str) -> bool {
             | "TooManyRequests"
             | "SlowDown"
             | "BandwidthLimitExceeded"
-            | "LimitExceededThrottling"
+            | "EC2Throttled"
+            | "KmsThrottled"
     )
 }
 

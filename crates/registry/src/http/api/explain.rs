@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{EndpointId, Link};
+use super::{EcsService, EndpointId, Link};
 
 /// Why a name answers what it answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -29,6 +29,12 @@ pub struct Explanation {
     /// Its tasks that ECS says have stopped, newest first.
     #[serde(default)]
     pub stopped: Vec<StoppedTask>,
+    /// Whether ECS is a witness for the cluster.
+    #[serde(default)]
+    pub has_ecs: bool,
+    /// What ECS says of the ECS service of that name.
+    #[serde(default)]
+    pub ecs: Option<EcsService>,
 }
 
 /// One port that could be answered.

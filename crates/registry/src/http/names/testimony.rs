@@ -5,9 +5,15 @@ use portolan_core::rules::{Declared, Ecs, LastCheck, Neighbours, Operator, Rule,
 
 use super::super::{api, convert};
 use crate::catalog::{Candidate, StoppedTask};
+use crate::intake::statement::OrderRecord;
 
 /// A candidate as people read it.
-pub(super) fn candidate(candidate: &Candidate, is_answered: bool, now_ms: u64) -> api::Candidate {
+pub(super) fn candidate(
+    candidate: &Candidate,
+    order: Option<&OrderRecord>,
+    is_answered: bool,
+    now_ms: u64,
+) -> api::Candidate {
     let ended = candidate.ending.as_ref().map(|ending| api::Ended {
         at: convert::time(ending.at_ms),
         exit_code: ending.exit_code,
@@ -23,7 +29,7 @@ pub(super) fn candidate(candidate: &Candidate, is_answered: bool, now_ms: u64) -
         rule: rule_word(candidate.decision.rule),
         rule_text: candidate.decision.rule.text().to_owned(),
         named_by: candidate.source.text().to_owned(),
-        witnesses: witnesses(candidate, now_ms),
+        witnesses: witnesses(candidate, order, now_ms),
         ended,
         is_refused: candidate.is_refused,
         refused: convert::refused(&candidate.refusals),
@@ -38,7 +44,7 @@ fn rule_word(rule: Rule) -> String {
     }
 }
 
-fn witnesses(candidate: &Candidate, now_ms: u64) -> Vec<api::Testimony> {
+fn witnesses(candidate: &Candidate, order: Option<&OrderRecord>, now_ms: u64) -> Vec<api::Testimony> {
     let (said, since) = (&candidate.witnesses, &candidate.since);
     let told = |witness: &str, word: &str, since_ms: u64| api::Testimony {
         witness: witness.to_owned(),
@@ -63,10 +69,18 @@ fn witnesses(candidate: &Candidate, now_ms: u64) -> Vec<api::Testimony> {
     });
     match said.operator {
         Operator::Nothing => {}
-        Operator::Drained => all.push(told("operator", "drains it", since.operator_ms)),
-        Operator::Evicted => all.push(told("operator", "evicted it", since.operator_ms)),
+        Operator::Drained => all.push(told("operator", &ordered("drains it", order), since.operator_ms)),
+        Operator::Evicted => all.push(told("operator", &ordered("evicted it", order), since.operator_ms)),
     }
     all
+}
+
+/// What an operator does, and why.
+fn ordered(word: &str, order: Option<&OrderRecord>) -> String {
+    match order.map(|order| order.reason.as_str()).filter(|reason| !reason.is_empty()) {
+        Some(reason) => format!("{word}: {reason}"),
+        None => word.to_owned(),
+    }
 }
 
 /// A task that stopped, as people read it.

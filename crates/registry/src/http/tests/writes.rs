@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::catalog::{self, Catalog};
 use crate::intake::statement::{ExternalEndpoint, ExternalRecord, Order, OrderRecord, Statement, Target};
+use crate::store::evidence::{ClusterRecord, Deployment, ServiceRecord};
 use crate::store::record::{self, Presence};
 use crate::store::{Key, Store, Transaction};
 use crate::testing::{NOW_MS, container, node, range, report, service};
@@ -282,6 +283,63 @@ async fn no_more_are_taken_than_are_bounded() {
     assert_eq!(world.ask("PUT", "/api/external/prod/s1", body).await.0, 200, "another one's place is not needed");
     assert_eq!(world.ask("POST", "/api/drain/nodes/n1", None).await.0, 409);
     assert_eq!(world.ask("GET", "/api/drain", None).await.1["orders"].as_array().unwrap().len(), 10_000);
+}
+
+#[tokio::test]
+async fn an_explanation_says_what_operators_ordered_and_why() {
+    let world = World::with_a_task().await;
+    let operator = async || {
+        let (_, why) = world.ask("GET", "/api/explain/web.prod", None).await;
+        let witnesses = why["candidates"][0]["witnesses"].as_array().unwrap().clone();
+        let said = witnesses.iter().find(|said| said["witness"] == "operator").map(|said| said["word"].clone());
+        (why["candidates"][0]["state"].as_str().unwrap().to_owned(), said.unwrap_or_default())
+    };
+    assert_eq!(operator().await, ("usable".to_owned(), Value::Null));
+    world.ask("POST", "/api/drain/nodes/n1", None).await;
+    assert_eq!(operator().await, ("draining".to_owned(), json!("drains it")));
+    world.ask("POST", &format!("/api/evict/{TASK}"), Some(json!({"reason": "serves old data"}))).await;
+    assert_eq!(operator().await, ("gone".to_owned(), json!("evicted it: serves old data")));
+    world.ask("DELETE", &format!("/api/evict/{TASK}"), None).await;
+    assert_eq!(operator().await, ("draining".to_owned(), json!("drains it")));
+}
+
+fn ecs_service(rollout_state: &str) -> ServiceRecord {
+    let deployment = Deployment {
+        id: "ecs-svc/1".to_owned(),
+        status: "PRIMARY".to_owned(),
+        rollout_state: rollout_state.to_owned(),
+        reason: String::new(),
+        task_definition: "new:1".to_owned(),
+        desired: 2,
+        running: 0,
+        failed: 0,
+    };
+    let (name, arn) = ("new".to_owned(), "arn".to_owned());
+    ServiceRecord { name, arn, desired: 2, running: 0, pending: 2, deployments: vec![deployment] }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_only_ecs_knows_is_explained_and_waited_for() {
+    let mut world = World::new().await;
+    let explain = "/api/explain/new.prod";
+    assert_eq!(world.ask("GET", explain, None).await.0, 404);
+    let state = |record| Statement::Service(service("new"), Some(record));
+    let cluster = ClusterRecord { arn: "arn".to_owned(), since_ms: NOW_MS };
+    let ecs = vec![Statement::Cluster(Label::fixed("prod"), Some(cluster)), state(ecs_service("IN_PROGRESS"))];
+    world.intake.state(ecs, NOW_MS).await.unwrap();
+    world.seen().await;
+    let (status, why) = world.ask("GET", explain, None).await;
+    assert_eq!((status, &why["has_ecs"], &why["ecs"]["desired"]), (200, &json!(true), &json!(2)), "{why}");
+    let request = Request::get(explain).body(Body::empty()).unwrap();
+    let response = world.router.clone().oneshot(request).await.unwrap();
+    let index = response.headers()["x-portolan-index"].to_str().unwrap().to_owned();
+    let began = tokio::time::Instant::now();
+    let waiting = format!("{explain}?index={index}&wait=5m");
+    let failed = world.intake.state(vec![state(ecs_service("FAILED"))], NOW_MS);
+    let (waited, kept) = tokio::join!(world.ask("GET", &waiting, None), failed);
+    kept.unwrap();
+    assert_eq!(waited.1["ecs"]["deployments"][0]["rollout_state"], "FAILED");
+    assert!(began.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
