@@ -283,8 +283,10 @@ fn index(headers: &HeaderMap) -> Option<u64> {
 
 /// Whether bytes came back that are no HTTP/1: a gRPC server answers with frames of HTTP/2.
 fn is_no_http(error: &hyper_util::client::legacy::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    cause.is_some_and(hyper::Error::is_parse)
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+    // It speaks first, which hyper tells in words alone.
+    causes.any(|cause| cause.is_parse() || cause.to_string().contains("received unexpected message"))
 }
 
 async fn body(response: Response<Incoming>, url: &str) -> Result<Bytes, ClientError> {

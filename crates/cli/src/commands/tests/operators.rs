@@ -267,12 +267,8 @@ async fn a_wait_outlives_a_restart_of_the_registry_but_not_a_wrong_address() {
     assert_eq!(out, "web.prod: 1 of 1 usable after 1s\n");
     let (_, verdict) = printed("portolan --registry http://127.0.0.1:1 wait web.prod", &[]).await;
     assert!(matches!(verdict, Err(Failure::Registry { .. })), "{verdict:?}");
-    let (_, verdict) = printed("portolan --registry SERVER wait nope", &pages_of_all()).await;
+    let (_, verdict) = printed("portolan --registry SERVER wait nope", &super::pages()).await;
     assert!(verdict.unwrap_err().to_string().ends_with("name its cluster"));
-}
-
-fn pages_of_all() -> Vec<(&'static str, Value)> {
-    super::pages()
 }
 
 #[test]
@@ -292,4 +288,29 @@ fn usage_is_checked_before_anything_is_asked() {
         let error = Arguments::try_parse_from(line.split_whitespace()).expect_err(bad);
         assert_eq!(error.exit_code(), 2, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn a_grpc_address_is_told_for_what_it_is() {
+    use portolan_registry::{app, settings::SETTINGS};
+    use portolan_runtime::{logging, metrics::Metrics, settings};
+    let folder = tempfile::tempdir().unwrap();
+    let all = settings::merged(&[SETTINGS, &logging::SETTINGS]);
+    let data_dir = format!("--data-dir={}", folder.path().display());
+    let free = ["--dns-listen=127.0.0.1:0", "--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0"];
+    let matches = clap::Command::new("registry").no_binary_name(true).args(settings::flags(&all));
+    let matches = matches.get_matches_from([data_dir.as_str()].into_iter().chain(free));
+    let loaded = settings::load(&all, &matches, []).unwrap();
+    let jobs = Jobs::new();
+    let metrics = std::sync::Arc::new(Metrics::new("registry", "0"));
+    let bound = app::start(&jobs, loaded.settings, metrics).await.unwrap();
+    let (_, verdict) = printed(&format!("portolan --registry http://{} nodes", bound.grpc), &[]).await;
+    let failure = verdict.unwrap_err();
+    assert!(show::chain(&failure).contains("does not speak HTTP/1"), "{}", show::chain(&failure));
+    let hint = failure.hint().unwrap();
+    assert!(hint.contains("gRPC") && hint.contains("--registry http://127.0.0.1:8500"), "{hint}");
+    let (out, verdict) = printed(&format!("portolan --registry {} nodes", bound.http), &[]).await;
+    assert!(matches!(verdict, Ok(Verdict::Done)) && out == "no nodes\n", "{out}");
+    jobs.shut_down();
+    jobs.finished().await.unwrap();
 }
