@@ -4,6 +4,8 @@
 //! A history follows from its seed. One that fails is made shorter, by leaving steps out while it still fails, and printed.
 //! `PORTOLAN_HISTORIES` says how many to play, `PORTOLAN_HISTORY` plays one seed.
 
+#![allow(clippy::too_many_arguments, clippy::type_complexity, reason = "a model is spelt out, not factored")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures_util::FutureExt;
@@ -18,9 +20,8 @@ use self::promises::Promises;
 use self::stage::Stage;
 use self::steps::{Statement, Step};
 use super::testing::Stepper;
-use crate::intake::steward::NAME_HELD_MS;
 use crate::store::Transaction;
-use crate::testing::{World, service};
+use crate::testing::{NAME_HELD_MS, World, service};
 
 mod cast;
 mod compare;

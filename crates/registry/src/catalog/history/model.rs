@@ -156,7 +156,8 @@ impl Model {
                 _ => State::Starting,
             };
         }
-        // Where the limits hold a passage back, nothing follows from it: nobody is used last for it either.
+        // Limits hold removals back, and only those: who is vouched for is used last after ten minutes whatever they say.
+        let has_lasted = silence.passage.is_some();
         let is_over = silence.passage.as_ref().is_some_and(|passage| !passage.held.contains(service));
         let is_running = matches!(word, Word::Running | Word::Unhealthy);
         match neighbours {
@@ -164,7 +165,7 @@ impl Model {
             Neighbours::NotKnown if !is_running && is_over => State::Gone,
             // The contract puts the drained before the silent, who are still answered by their standing otherwise.
             _ if is_drained => State::Draining { passed },
-            Neighbours::Connect if is_running || !is_over => State::Unverified(Standing::Vouched),
+            Neighbours::Connect if is_running || !has_lasted => State::Unverified(Standing::Vouched),
             Neighbours::Connect | Neighbours::NotKnown => State::Unverified(Standing::Last),
         }
     }

@@ -156,7 +156,7 @@ fn a_task_moves_to_its_instance_once_that_is_known() {
     assert_eq!(world.one().containers[0].report.ports[0].addresses, ["10.0.0.7".parse::<std::net::IpAddr>().unwrap()]);
     // What was stated of the part is taken back, after the node has it.
     let statements = world.known.plan().statements;
-    let last = statements.iter().filter(|statement| matches!(statement, Statement::Ecs(..))).next_back().unwrap();
+    let last = statements.iter().rfind(|statement| matches!(statement, Statement::Ecs(..))).unwrap();
     assert!(matches!(last, Statement::Ecs(key, Some(_)) if *key == machine()), "{statements:?}");
 }
 
@@ -464,7 +464,7 @@ fn a_report_longer_than_the_store_takes_is_cut() {
 /// Something that AWS may say.
 #[derive(Debug, Clone)]
 enum Said {
-    Task(api::Task),
+    Task(Box<api::Task>),
     Instance(api::ContainerInstance),
     Machine(Power, u64),
     Warning(u64),
@@ -484,12 +484,12 @@ fn story() -> Vec<Said> {
         };
         let mut unplaced = on(1, "PROVISIONING", "RUNNING");
         unplaced.container_instance_arn = None;
-        said.push(Said::Task(unplaced));
-        said.push(Said::Task(on(2, "PENDING", "RUNNING")));
-        said.push(Said::Task(on(3, "RUNNING", "RUNNING")));
+        said.push(Said::Task(Box::new(unplaced)));
+        said.push(Said::Task(Box::new(on(2, "PENDING", "RUNNING"))));
+        said.push(Said::Task(Box::new(on(3, "RUNNING", "RUNNING"))));
         if number != 2 {
-            said.push(Said::Task(on(4, "DEACTIVATING", "STOPPED")));
-            said.push(Said::Task(on(5, "STOPPED", "STOPPED")));
+            said.push(Said::Task(Box::new(on(4, "DEACTIVATING", "STOPPED"))));
+            said.push(Said::Task(Box::new(on(5, "STOPPED", "STOPPED"))));
         }
     }
     for (version, status) in [(5, "ACTIVE"), (6, "DRAINING"), (7, "ACTIVE"), (8, "INACTIVE")] {

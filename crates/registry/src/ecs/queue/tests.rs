@@ -20,7 +20,7 @@ async fn deaf() -> Running {
     let mut running = Running::start(aws.clone(), Arc::new(MemoryStore::new(NOW_MS))).await;
     running.listed().await;
     running.eventually(MINUTE, |held| held.services.len() == 1 && tasks(held).len() == 3).await;
-    aws.with(|world| world.fault = Some(Box::new(|action| listing_fails(action))));
+    aws.with(|world| world.fault = Some(Box::new(listing_fails)));
     running
 }
 
