@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -67,6 +67,15 @@ pub(crate) enum ClientError {
         #[source]
         source: hyper_util::client::legacy::Error,
     },
+    /// Something is there that does not speak HTTP/1.
+    #[error("ask {url}: what answers there does not speak HTTP/1")]
+    NotHttp {
+        /// What was asked.
+        url: String,
+        /// What happened.
+        #[source]
+        source: hyper_util::client::legacy::Error,
+    },
     /// It took too long.
     #[error("ask {url}: no answer within {} s", .after.as_secs())]
     Timeout {
@@ -91,6 +100,8 @@ pub(crate) enum ClientError {
         url: String,
         /// Its status.
         status: StatusCode,
+        /// The index of what was asked for, all the same.
+        index: Option<u64>,
         /// Its words, made harmless.
         detail: String,
     },
@@ -121,6 +132,33 @@ impl ClientError {
     }
 }
 
+/// What is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Question<'a> {
+    method: Method,
+    path: &'a str,
+    body: Option<Bytes>,
+    /// How long the whole answer may take.
+    limit: Duration,
+}
+
+impl<'a> Question<'a> {
+    /// A read.
+    pub(crate) fn get(path: &'a str) -> Question<'a> {
+        Question { method: Method::GET, path, body: None, limit: ANSWER_TIMEOUT }
+    }
+
+    /// A write, with JSON.
+    pub(crate) fn write(method: Method, path: &'a str, body: Option<Vec<u8>>) -> Question<'a> {
+        Question { method, body: body.map(Bytes::from), ..Question::get(path) }
+    }
+
+    /// The same, with as much time for the answer.
+    pub(crate) fn within(self, limit: Duration) -> Question<'a> {
+        Question { limit, ..self }
+    }
+}
+
 /// An answer: JSON as it came, and what it says.
 #[derive(Debug)]
 pub(crate) struct Answer<T> {
@@ -128,12 +166,14 @@ pub(crate) struct Answer<T> {
     pub(crate) raw: Bytes,
     /// What it says.
     pub(crate) value: T,
+    /// The index of what was asked for, if it has one.
+    pub(crate) index: Option<u64>,
 }
 
 /// The client.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    http: HyperClient<HttpConnector, Empty<Bytes>>,
+    http: HyperClient<HttpConnector, Full<Bytes>>,
 }
 
 impl Client {
@@ -150,32 +190,34 @@ impl Client {
     /// # Errors
     /// When nobody answers in time, the server refuses, or the answer is not of this shape.
     pub(crate) async fn get<T: DeserializeOwned>(&self, server: &Server, path: &str) -> Result<Answer<T>, ClientError> {
-        self.get_within(server, path, ANSWER_TIMEOUT).await
+        self.ask(server, Question::get(path)).await
     }
 
-    /// As [`Client::get`], within `limit`.
-    pub(crate) async fn get_within<T: DeserializeOwned>(
+    /// Asks anything.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         server: &Server,
-        path: &str,
-        limit: Duration,
+        question: Question<'_>,
     ) -> Result<Answer<T>, ClientError> {
-        let url = shown(&format!("{server}{path}"), 300);
+        let (url, limit) = (url(server, question.path), question.limit);
         let whole = async {
-            let response = self.send(server, path, &[]).await?;
-            let status = response.status();
+            let response = self.send(server, question, &[]).await?;
+            let (status, index) = (response.status(), index(response.headers()));
             let raw = body(response, &url).await?;
             if !status.is_success() {
-                return Err(refused(status, &raw, url.clone()));
+                return Err(refused(status, &raw, (url.clone(), index)));
             }
-            Ok(raw)
+            Ok((raw, index))
         };
-        let raw = match timeout(limit, whole).await {
-            Ok(raw) => raw?,
+        let (raw, index) = match timeout(limit, whole).await {
+            Ok(whole) => whole?,
             Err(_) => return Err(ClientError::Timeout { url, after: limit }),
         };
         match serde_json::from_slice(&raw) {
-            Ok(value) => Ok(Answer { raw, value }),
+            Ok(value) => Ok(Answer { raw, value, index }),
             Err(source) => Err(ClientError::Shape { url, source }),
         }
     }
@@ -190,8 +232,8 @@ impl Client {
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<Incoming, ClientError> {
-        let url = shown(&format!("{server}{path}"), 300);
-        let opened = timeout(ANSWER_TIMEOUT, self.send(server, path, headers)).await;
+        let url = url(server, path);
+        let opened = timeout(ANSWER_TIMEOUT, self.send(server, Question::get(path), headers)).await;
         let response = opened.map_err(|_| ClientError::Timeout { url: url.clone(), after: ANSWER_TIMEOUT })??;
         let status = response.status();
         if status.is_success() {
@@ -199,23 +241,52 @@ impl Client {
         }
         let raw = timeout(ANSWER_TIMEOUT, body(response, &url)).await;
         let raw = raw.map_err(|_| ClientError::Timeout { url: url.clone(), after: ANSWER_TIMEOUT })??;
-        Err(refused(status, &raw, url))
+        Err(refused(status, &raw, (url, None)))
     }
 
     async fn send(
         &self,
         server: &Server,
-        path: &str,
+        question: Question<'_>,
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<Response<Incoming>, ClientError> {
-        let mut request = Request::get(format!("{server}{path}"))
-            .header(ACCEPT, "application/json, application/problem+json, text/event-stream")
-            .body(Empty::new())
+        let Question { method, path, body, .. } = question;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{server}{path}"))
+            .header(ACCEPT, "application/json, application/problem+json, text/event-stream");
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let mut request = request
+            .body(Full::new(body.unwrap_or_default()))
             .map_err(|source| ClientError::Path { path: shown(path, 200), source })?;
         request.headers_mut().extend(headers.iter().cloned());
-        let url = || shown(&format!("{server}{path}"), 300);
-        self.http.request(request).await.map_err(|source| ClientError::Connect { url: url(), source })
+        self.http.request(request).await.map_err(|source| {
+            let url = url(server, path);
+            if is_no_http(&source) {
+                ClientError::NotHttp { url, source }
+            } else {
+                ClientError::Connect { url, source }
+            }
+        })
     }
+}
+
+fn url(server: &Server, path: &str) -> String {
+    shown(&format!("{server}{path}"), 300)
+}
+
+fn index(headers: &HeaderMap) -> Option<u64> {
+    headers.get("x-portolan-index")?.to_str().ok()?.parse().ok()
+}
+
+/// Whether bytes came back that are no HTTP/1: a gRPC server answers with frames of HTTP/2.
+fn is_no_http(error: &hyper_util::client::legacy::Error) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+    // It speaks first, which hyper tells in words alone.
+    causes.any(|cause| cause.is_parse() || cause.to_string().contains("received unexpected message"))
 }
 
 async fn body(response: Response<Incoming>, url: &str) -> Result<Bytes, ClientError> {
@@ -231,13 +302,16 @@ struct Problem {
     title: String,
     #[serde(default)]
     detail: Option<String>,
+    #[serde(default)]
+    field: Option<String>,
 }
 
-fn refused(status: StatusCode, raw: &[u8], url: String) -> ClientError {
+fn refused(status: StatusCode, raw: &[u8], (url, index): (String, Option<u64>)) -> ClientError {
     let problem: Option<Problem> = serde_json::from_slice(raw).ok();
-    let words = problem.map(|p| p.detail.unwrap_or(p.title)).filter(|words| !words.is_empty());
-    let detail = words.map_or_else(|| format!("status {status}"), |words| shown(&words, 500));
-    ClientError::Refused { url, status, detail }
+    let (field, words) = problem.map(|p| (p.field, p.detail.unwrap_or(p.title))).unwrap_or_default();
+    let field = field.map(|field| format!("`{field}`: ")).unwrap_or_default();
+    let detail = if words.is_empty() { format!("status {status}") } else { shown(&format!("{field}{words}"), 500) };
+    ClientError::Refused { url, status, index, detail }
 }
 
 /// One part of a path or a value of a query, with everything escaped that has a meaning there (RFC 3986 section 2.3).

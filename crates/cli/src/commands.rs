@@ -1,10 +1,14 @@
 //! What each command asks, and what comes of it.
 
+mod external;
 mod names;
+mod orders;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 pub(crate) use names::Key;
+pub(crate) use wait::{EndedRun, Outcome, Waited, others};
 
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -14,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::arguments::{Arguments, Command, Common, Output};
-use crate::client::{Answer, Client, ClientError, ServerError, escaped};
+use crate::client::{Answer, Client, ClientError, Question, ServerError, escaped};
 use crate::locate::{self, How, Registry};
 use crate::show::{self, Screen};
 use crate::{doctor, watch};
+use orders::Change;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +83,10 @@ impl Failure {
     /// What the person may do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
+            Failure::Registry { how, source: ClientError::NotHttp { .. } } => Some(format!(
+                "this address is {how}, and looks like a registry's gRPC address, which is for sidecars (port 8502); this \
+                 command needs the HTTP address, such as --registry http://127.0.0.1:8500"
+            )),
             Failure::Registry { how, source } if source.is_unreachable() => Some(format!(
                 "this address is {how}; `portolan dev` starts a registry here, `portolan doctor` looks closer"
             )),
@@ -155,11 +164,32 @@ pub(crate) async fn run<W: Write>(arguments: &Arguments, screen: &mut Screen<W>)
             let watch = watch::Watch { client: &asker.client, registry: &registry, path, output: asker.common.output };
             watch.run(screen).await
         }
+        Command::Wait(wait) => asker.wait(wait, screen).await,
+        Command::Drain { target: None, .. } => asker.orders(screen).await,
+        Command::Drain { target: Some(target), undo, reason } => {
+            let change = if *undo { Change::Undo } else { Change::Order(reason.clone()) };
+            asker.drain(target, change, screen).await
+        }
+        Command::Evict { id, reason, undo } => {
+            let change = if *undo { Change::Undo } else { Change::Order(reason.clone()) };
+            asker.evict(id, change, screen).await
+        }
+        Command::External { command } => asker.external(command, screen).await,
         Command::Doctor { probe, docker_socket, aws } => {
             let wanted = doctor::Wanted { probe: probe.as_deref(), docker_socket, aws };
             doctor::run(&asker.client, asker.common, &wanted, screen).await
         }
         Command::Dev(_) => Err(Failure::Usage { text: "`dev` takes no other command with it".to_owned() }),
+    }
+}
+
+/// What the registry's word means: a refusal is an answer, everything else is none.
+fn failed(registry: &Registry, source: ClientError) -> Failure {
+    match source {
+        ClientError::Refused { detail, .. } => {
+            Failure::Answered { text: format!("the registry at {} says: {detail}", registry.server) }
+        }
+        source => Failure::Registry { how: registry.how.text(), source },
     }
 }
 
@@ -175,14 +205,16 @@ impl Asker<'_> {
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, registry: &Registry, path: &str) -> Result<Answer<T>, Failure> {
-        let how = registry.how.text();
-        let answer = self.client.get(&registry.server, path).await;
-        answer.map_err(|source| match source {
-            ClientError::Refused { detail, .. } => {
-                Failure::Answered { text: format!("the registry at {} says: {detail}", registry.server) }
-            }
-            source => Failure::Registry { how, source },
-        })
+        self.ask(registry, Question::get(path)).await
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        registry: &Registry,
+        question: Question<'_>,
+    ) -> Result<Answer<T>, Failure> {
+        let answer = self.client.ask(&registry.server, question).await;
+        answer.map_err(|source| failed(registry, source))
     }
 
     fn is_json(&self) -> bool {

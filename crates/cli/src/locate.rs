@@ -7,7 +7,7 @@ use portolan_core::refusal::shown;
 use serde::Deserialize;
 
 use crate::arguments::Common;
-use crate::client::{Client, Server, ServerError};
+use crate::client::{Client, Question, Server, ServerError};
 
 /// The sidecar is on this machine: it answers at once or not at all.
 pub(crate) const SIDECAR_TIMEOUT: Duration = Duration::from_secs(2);
@@ -78,7 +78,7 @@ pub(crate) fn sidecar(common: &Common) -> Result<Server, ServerError> {
 /// The sidecar's status, if one runs here.
 pub(crate) async fn sidecar_status(client: &Client, common: &Common) -> Option<SidecarStatus> {
     let server = sidecar(common).ok()?;
-    client.get_within(&server, "/api/status", SIDECAR_TIMEOUT).await.ok().map(|answer| answer.value)
+    client.ask(&server, Question::get("/api/status").within(SIDECAR_TIMEOUT)).await.ok().map(|answer| answer.value)
 }
 
 /// The registry to ask.

@@ -3,9 +3,11 @@
 
 mod aws;
 mod explain;
+mod orders;
 mod resolve;
 mod service;
 mod table;
+mod wait;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -14,9 +16,11 @@ use jiff::Timestamp;
 use portolan_core::refusal::shown;
 
 pub(crate) use explain::explanation;
+pub(crate) use orders::{external, externals, ordered, orders, undone};
 pub(crate) use resolve::resolution;
 pub(crate) use service::{links, nodes, service, services, status};
 pub(crate) use table::{Cell, Table};
+pub(crate) use wait::{Progress, waited};
 
 /// Longer than any name, shorter than a screen.
 const TEXT_CHARACTERS_MAX: usize = 400;
@@ -126,9 +130,9 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 /// How the word of a state is meant.
 pub(crate) fn tone(word: &str) -> Tone {
     match word {
-        "usable" | "current" | "speaking" | "ok" | "NOERROR" => Tone::Good,
+        "usable" | "current" | "speaking" | "ok" | "NOERROR" | "COMPLETED" => Tone::Good,
         "unverified" | "draining" | "starting" | "stale" | "loading" | "warning" => Tone::Doubtful,
-        "unusable" | "silent" | "failed" | "refused" | "NXDOMAIN" | "SERVFAIL" | "REFUSED" => Tone::Bad,
+        "unusable" | "silent" | "failed" | "FAILED" | "refused" | "NXDOMAIN" | "SERVFAIL" | "REFUSED" => Tone::Bad,
         "gone" => Tone::Faint,
         _ => Tone::Plain,
     }

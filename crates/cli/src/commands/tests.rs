@@ -1,5 +1,6 @@
 //! Commands against a server on port 0 that says what it is told to: what they print, and that nothing hostile gets out.
 
+mod operators;
 mod server;
 
 use clap::Parser;

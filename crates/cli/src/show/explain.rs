@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
-use portolan_registry::http::api::{Candidate, Explanation, RefusedInput};
+use portolan_registry::http::api::{Candidate, EcsService, Explanation, RefusedInput};
 
+use super::wait::stopped;
 use super::{Cell, Screen, Table, Tone, seconds};
 
 /// Every candidate, what each witness says, the rule that decided, and what was refused.
@@ -24,12 +25,38 @@ pub(crate) fn explanation<W: Write>(screen: &mut Screen<W>, why: &Explanation) -
         screen.line("")?;
         one(screen, candidate)?;
     }
+    if let Some(ecs) = &why.ecs {
+        screen.line("")?;
+        rollout(screen, ecs)?;
+    }
+    if !why.stopped.is_empty() {
+        screen.line("")?;
+        why.stopped.iter().try_for_each(|task| stopped(screen, task))?;
+    }
     if !why.refused.is_empty() {
         screen.line("")?;
         screen.cells(&[Cell::word("refused"), "of the service:".into()])?;
         refused(screen, &why.refused)?;
     }
     Ok(())
+}
+
+/// What ECS says of the service: it changes nothing of the answers, and tells much of why they are as they are.
+fn rollout<W: Write>(screen: &mut Screen<W>, ecs: &EcsService) -> io::Result<()> {
+    let EcsService { name, desired, running, pending, .. } = ecs;
+    screen.line(&format!("ECS service {name}: {running} of {desired} tasks running, {pending} pending"))?;
+    let mut table = Table::indented(2);
+    for deployment in &ecs.deployments {
+        let state = if deployment.rollout_state.is_empty() { "-" } else { &deployment.rollout_state };
+        table.row(vec![
+            deployment.status.as_str().into(),
+            deployment.task_definition.as_str().into(),
+            Cell::word(state),
+            format!("{} of {} running, {} failed", deployment.running, deployment.desired, deployment.failed).into(),
+            Some(deployment.reason.as_str()).filter(|reason| !reason.is_empty()).into(),
+        ]);
+    }
+    screen.table(&table)
 }
 
 fn refused<W: Write>(screen: &mut Screen<W>, all: &[RefusedInput]) -> io::Result<()> {
