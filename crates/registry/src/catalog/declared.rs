@@ -67,7 +67,9 @@ fn places(
         (&place.host, place.port, place.protocol) == (&endpoint.host, endpoint.port, endpoint.protocol)
     };
     let resolved = found.into_iter().flat_map(|found| &found.places).filter(is_same);
-    let mut places: BTreeMap<_, _> = resolved.map(|place| (place.address, check(place.check))).collect();
+    // What a check said that is no longer declared says nothing.
+    let counted = |state: Option<CheckState>| state.filter(|_| record.check_every_ms.is_some());
+    let mut places: BTreeMap<_, _> = resolved.map(|place| (place.address, check(counted(place.check)))).collect();
     if let Ok(address) = endpoint.host.parse() {
         let unheard = if record.check_every_ms.is_some() { Check::Starting } else { Check::Unchecked };
         places.entry(address).or_insert(unheard);

@@ -49,7 +49,8 @@ async fn resolve(world: &mut World, places: Vec<ResolvedPlace>) {
 #[tokio::test]
 async fn answers_where_a_declared_host_is_and_as_its_check_says() {
     let mut world = World::new().await;
-    declare(&mut world, Some(record(&["db.example.com"]))).await;
+    let checked = ExternalRecord { check_every_ms: Some(5_000), ..record(&["db.example.com"]) };
+    declare(&mut world, Some(checked)).await;
     assert_eq!(world.states("db").unwrap(), [""; 0], "known, and nowhere yet");
     let places = vec![
         place("db.example.com", "10.1.0.1", None),
@@ -69,6 +70,8 @@ async fn answers_where_a_declared_host_is_and_as_its_check_says() {
     assert_eq!((first.port, first.key.container_port, first.weight), (5_432, 5_432, 3));
     assert_eq!((first.port_name.clone(), first.az.as_deref()), (Some(label("sql")), Some("eu-west-1a")));
     assert_eq!(first.tags, ["primary"]);
+    declare(&mut world, Some(record(&["db.example.com"]))).await;
+    assert_eq!(world.states("db").unwrap(), ["usable"; 4], "the check is no longer declared");
     declare(&mut world, None).await;
     assert_eq!(world.states("db").unwrap(), [""; 0]);
 }
