@@ -112,7 +112,7 @@ pub(super) fn same(catalog: &Catalog, rebuilt: &Catalog) -> Result<(), String> {
     equal("needs", &catalog.needs, &rebuilt.needs)?;
     equal("names to give", names(catalog), names(rebuilt))?;
     equal("names to forget", &catalog.stale_names, &rebuilt.stale_names)?;
-    equal("what is held back", &catalog.held, &rebuilt.held)
+    equal("what is doubted", &catalog.doubted, &rebuilt.doubted)
 }
 
 fn equal<T: PartialEq + Debug>(what: &str, one: T, other: T) -> Result<(), String> {
