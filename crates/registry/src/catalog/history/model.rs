@@ -185,12 +185,12 @@ impl Model {
                 _ => State::Starting,
             };
         }
-        // Where the limits hold a passage back, nothing follows from it: nobody is used last for it either.
-        let is_over = silence.passage.as_ref().is_some_and(|passage| !passage.held.contains(service));
+        let is_over = silence.passage.is_some();
+        let is_held = silence.passage.as_ref().is_some_and(|passage| passage.held.contains(service));
         let is_running = matches!(word, Word::Running | Word::Unhealthy);
         match neighbours {
             Neighbours::Refused => State::Gone,
-            Neighbours::NotKnown if !is_running && is_over => State::Gone,
+            Neighbours::NotKnown if !is_running && is_over && !is_held => State::Gone,
             // The contract puts the drained before the silent, who are still answered by their standing otherwise.
             _ if is_drained => State::Draining { passed },
             Neighbours::Connect if is_running || !is_over => State::Unverified(Standing::Vouched),
