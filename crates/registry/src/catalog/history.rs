@@ -33,6 +33,8 @@ mod steps;
 
 /// How long a container waits for ECS to say its service.
 const NAME_WAIT_MS: u64 = 5_000;
+/// How long a name waits for an owner that has nothing left.
+const NAME_HELD_MS: u64 = 600_000;
 /// How many histories are played where nobody says.
 const HISTORIES: u64 = 1_000;
 /// How many steps a history has after its opening.
@@ -75,7 +77,6 @@ impl History {
         }
         let after = self.world.catalog();
         match step {
-            Step::TenMinutes => self.names.release_the_empty(&self.model),
             Step::Tidies => self.names.tidy(&self.model),
             Step::Reload => self.names.wait_anew(&self.model),
             _ => {}

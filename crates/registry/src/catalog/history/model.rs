@@ -4,7 +4,7 @@
 //! core is called here. It is slow and plain on purpose. Where the contract says nothing, the comment says what was taken.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use portolan_core::ecs::{EcsReport, InstanceStatus, Task, TaskStatus};
 use portolan_core::endpoint::{EndpointKey, Standing, State};
@@ -14,7 +14,7 @@ use portolan_core::rules::Neighbours;
 
 use super::steps::Statement;
 use crate::store::Target;
-use crate::store::evidence::{Order, ProbeRecord};
+use crate::store::evidence::{CheckState, ExternalRecord, Order, ProbeRecord, ResolvedRecord};
 use crate::store::record::Silence;
 
 /// What every witness said last.
@@ -31,6 +31,8 @@ pub(super) struct Model {
     pub(super) absent: BTreeMap<NodeKey, BTreeSet<String>>,
     pub(super) probes: BTreeMap<NodeKey, ProbeRecord>,
     pub(super) orders: BTreeMap<Target, Order>,
+    pub(super) declared: BTreeMap<ServiceKey, ExternalRecord>,
+    pub(super) found: BTreeMap<ServiceKey, ResolvedRecord>,
 }
 
 /// One port of one run that somebody speaks of.
@@ -72,6 +74,9 @@ impl Model {
             Statement::Probe(node, record) => drop(self.probes.insert(node, record)),
             Statement::Order(target, Some(order)) => drop(self.orders.insert(target, order)),
             Statement::Order(target, None) => drop(self.orders.remove(&target)),
+            Statement::Declared(service, Some(record)) => drop(self.declared.insert(service, record)),
+            Statement::Declared(service, None) => drop(self.declared.remove(&service)),
+            Statement::Found(service, record) => drop(self.found.insert(service, record)),
         }
     }
 
@@ -91,6 +96,30 @@ impl Model {
             }
         }
         spoken
+    }
+
+    /// What is declared of a service, by host and address: usable, or as its check says. An address needs nobody to find it.
+    pub(super) fn external(&self, service: &ServiceKey) -> BTreeMap<(String, IpAddr), State> {
+        let mut places = BTreeMap::new();
+        let Some(record) = self.declared.get(service) else { return places };
+        for host in record.endpoints.iter().map(|endpoint| &endpoint.host) {
+            let unchecked = if record.check_every_ms.is_some() { State::Starting } else { State::Usable };
+            if let Ok(address) = host.parse() {
+                places.insert((host.clone(), address), unchecked);
+            }
+            let found = self.found.get(service).into_iter().flat_map(|found| &found.places);
+            for place in found.filter(|place| place.host == *host) {
+                // A place found before a check was declared stays as it is until that check speaks.
+                let state = match place.check.filter(|_| record.check_every_ms.is_some()) {
+                    None => State::Usable,
+                    Some(CheckState::Passing) => State::Usable,
+                    Some(CheckState::Failing) => State::Unusable,
+                    Some(CheckState::Starting) => State::Starting,
+                };
+                places.insert((host.clone(), place.address), state);
+            }
+        }
+        places
     }
 
     /// "No sidecar" is said of the node, when none spoke within a minute; on Fargate there is never one.
@@ -156,16 +185,15 @@ impl Model {
                 _ => State::Starting,
             };
         }
-        // Where limits hold a passage back, nothing is removed for it; that ten minutes are over is true all the same.
-        let is_late = silence.passage.is_some();
-        let is_over = silence.passage.as_ref().is_some_and(|passage| !passage.held.contains(service));
+        let is_over = silence.passage.is_some();
+        let is_held = silence.passage.as_ref().is_some_and(|passage| passage.held.contains(service));
         let is_running = matches!(word, Word::Running | Word::Unhealthy);
         match neighbours {
             Neighbours::Refused => State::Gone,
-            Neighbours::NotKnown if !is_running && is_over => State::Gone,
+            Neighbours::NotKnown if !is_running && is_over && !is_held => State::Gone,
             // The contract puts the drained before the silent, who are still answered by their standing otherwise.
             _ if is_drained => State::Draining { passed },
-            Neighbours::Connect if is_running || !is_late => State::Unverified(Standing::Vouched),
+            Neighbours::Connect if is_running || !is_over => State::Unverified(Standing::Vouched),
             Neighbours::Connect | Neighbours::NotKnown => State::Unverified(Standing::Last),
         }
     }

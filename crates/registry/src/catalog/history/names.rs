@@ -1,16 +1,17 @@
 //! The model's names: what each endpoint is called, and whose each name is (DESIGN section 3), as plainly as the model.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use portolan_core::endpoint::{EndpointKey, State};
+use portolan_core::endpoint::{EndpointKey, Protocol, Run, State};
 use portolan_core::evidence::Phase;
 use portolan_core::name::{Label, NodeKey, ServiceKey, service_label};
 use portolan_core::naming::NameSource;
 
-use super::NAME_WAIT_MS;
 use super::model::{Model, Spoken};
+use super::{NAME_HELD_MS, NAME_WAIT_MS};
 use crate::store::record::Owner;
-use crate::testing::service;
+use crate::testing::{node, service};
 
 /// Names that were given and to whom they belong.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ pub(super) struct Names {
     /// Since when those wait that have no name yet.
     waiting: BTreeMap<Port, u64>,
     /// Whose each known service is.
-    owners: BTreeMap<Label, Claim>,
+    owners: BTreeMap<Label, Owned>,
 }
 
 type Port = (NodeKey, String, u16);
@@ -30,6 +31,20 @@ type Port = (NodeKey, String, u16);
 struct Given {
     name: Label,
     claim: Claim,
+}
+
+/// Who owns a name, and since when it has nothing left.
+#[derive(Debug)]
+struct Owned {
+    owner: Claim,
+    empty_since_ms: Option<u64>,
+}
+
+/// An endpoint that has a name, if its owner lets it; or, without a key, the declaration of a service.
+struct Claimed {
+    key: Option<EndpointKey>,
+    given: Given,
+    state: Option<State>,
 }
 
 /// Who claims a name: by what, and what of that tells two claimants apart.
@@ -88,23 +103,47 @@ impl Names {
                 self.given.insert(port(one), given);
             }
         }
-        for one in &spoken {
-            let Some(given) = self.given.get(&port(one)).cloned() else { continue };
-            if self.owners.contains_key(&given.name) || !asks(model, one, &given) {
-                continue;
-            }
-            let rivals = spoken.iter().filter_map(|one| {
-                let theirs = self.given.get(&port(one)).filter(|theirs| theirs.name == given.name)?;
-                asks(model, one, theirs).then_some(&theirs.claim)
-            });
-            let chosen = stored(&given.name);
-            let is_chosen = |claim: &&Claim| {
+        let claims = self.claims(model);
+        // A name is kept for an owner that has nothing left, for a time.
+        self.owners.retain(|name, owned| {
+            let is_empty = !asking(&claims, name).any(|one| one.given.claim.is_same_owner(&owned.owner));
+            owned.empty_since_ms = is_empty.then(|| owned.empty_since_ms.unwrap_or(now_ms));
+            let is_over = owned.empty_since_ms.is_some_and(|since_ms| now_ms - since_ms >= NAME_HELD_MS);
+            !is_over || asking(&claims, name).next().is_none()
+        });
+        for name in claims.iter().filter(|one| one.asks()).map(|one| &one.given.name) {
+            let chosen = stored(name);
+            let is_chosen = |rival: &&Claimed| {
                 let stored = chosen.as_ref().map(|owner| (owner.source, &owner.ecs_service, &owner.family));
+                let claim = &rival.given.claim;
                 stored.is_none_or(|stored| stored == (claim.source, &claim.ecs_service, &claim.family))
             };
-            let winner = rivals.clone().find(is_chosen).unwrap_or(&given.claim).clone();
-            self.owners.insert(given.name, winner);
+            if let Some(winner) = asking(&claims, name).find(is_chosen).or_else(|| asking(&claims, name).next()) {
+                let owned = Owned { owner: winner.given.claim.clone(), empty_since_ms: None };
+                self.owners.entry(name.clone()).or_insert(owned);
+            }
         }
+    }
+
+    /// Everything that has a name, with its state.
+    fn claims(&self, model: &Model) -> Vec<Claimed> {
+        let mut claims = Vec::new();
+        for one in model.spoken() {
+            let Some(given) = self.given.get(&port(&one)).cloned() else { continue };
+            let state = model.state(&one, &service(given.name.as_str()));
+            claims.push(Claimed { key: Some(one.key), given, state });
+        }
+        for declared in model.declared.keys() {
+            let claim = Claim { source: NameSource::External, ecs_service: None, family: None };
+            let given = Given { name: declared.service.clone(), claim };
+            for ((host, address), state) in model.external(declared) {
+                let key = Some(external_key(&host, address));
+                claims.push(Claimed { key, given: given.clone(), state: Some(state) });
+            }
+            // What is declared is known, wherever it is.
+            claims.push(Claimed { key: None, given, state: None });
+        }
+        claims
     }
 
     /// What nobody speaks of any more loses its name. The contract says that it keeps it while it lives; until somebody
@@ -127,57 +166,49 @@ impl Names {
         }
     }
 
-    /// What the history's end of ten minutes does: a name whose owner has nothing left is anybody's.
-    pub(super) fn release_the_empty(&mut self, model: &Model) {
-        let spoken = model.spoken();
-        let is_owned = |name: &Label, owner: &Claim| {
-            spoken.iter().any(|one| {
-                let given = self.given.get(&port(one)).filter(|given| given.name == *name);
-                given.is_some_and(|given| given.claim.is_same_owner(owner) && asks(model, one, given))
-            })
-        };
-        let asked = |name: &Label| {
-            spoken.iter().any(|one| {
-                self.given.get(&port(one)).is_some_and(|given| given.name == *name && asks(model, one, given))
-            })
-        };
-        let free: Vec<Label> = self
-            .owners
-            .iter()
-            .filter(|(name, owner)| asked(name) && !is_owned(name, owner))
-            .map(|(n, _)| n.clone())
-            .collect();
-        free.iter().for_each(|name| drop(self.owners.remove(name)));
-    }
-
     pub(super) fn services(&self, model: &Model) -> Services {
         let mut services = Services::default();
         for name in self.owners.keys() {
             services.known.insert(service(name.as_str()), Vec::new());
         }
-        for one in model.spoken() {
-            let Some(given) = self.given.get(&port(&one)) else {
-                services.waiting.push(one.key);
-                continue;
-            };
-            let name = service(given.name.as_str());
-            let Some(owner) = self.owners.get(&given.name) else { continue };
-            let state = model.state(&one, &name);
-            let is_refused = !owner.is_same_owner(&given.claim);
-            services.known.entry(name).or_default().push(Expected { key: one.key, state, is_refused });
+        for Claimed { key, given, state } in self.claims(model) {
+            let (Some(owned), Some(key)) = (self.owners.get(&given.name), key) else { continue };
+            let is_refused = !owned.owner.is_same_owner(&given.claim);
+            let expected = Expected { key, state, is_refused };
+            services.known.entry(service(given.name.as_str())).or_default().push(expected);
         }
+        let unnamed = model.spoken().into_iter().filter(|one| !self.given.contains_key(&port(one)));
+        services.waiting = unnamed.map(|one| one.key).collect();
         services
+    }
+}
+
+/// Who asks for a name.
+fn asking<'a>(claims: &'a [Claimed], name: &'a Label) -> impl Iterator<Item = &'a Claimed> + use<'a> {
+    claims.iter().filter(move |one| one.asks() && one.given.name == *name)
+}
+
+impl Claimed {
+    /// What is gone asks for no name; nor what is in no answer.
+    fn asks(&self) -> bool {
+        self.key.is_none() || self.state.is_some_and(|state| state != State::Gone)
+    }
+}
+
+/// Where declared endpoints stand: on no node that there is.
+fn external_key(host: &str, address: IpAddr) -> EndpointKey {
+    let id = if host.parse() == Ok(address) { host.to_owned() } else { format!("{host}-{address}") };
+    EndpointKey {
+        node: node("external"),
+        container_id: id.replace('.', "-"),
+        run: Run(0),
+        container_port: 5432,
+        protocol: Protocol::Tcp,
     }
 }
 
 fn port(spoken: &Spoken<'_>) -> Port {
     (spoken.key.node.clone(), spoken.key.container_id.clone(), spoken.key.container_port)
-}
-
-/// What is gone asks for no name; nor what is in no answer.
-fn asks(model: &Model, spoken: &Spoken<'_>, given: &Given) -> bool {
-    let state = model.state(spoken, &service(given.name.as_str()));
-    state.is_some_and(|state| state != State::Gone)
 }
 
 /// The first match of section 3. `None`: it waits until ECS says which service it belongs to.

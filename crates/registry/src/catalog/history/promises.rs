@@ -147,7 +147,12 @@ fn is_of_aws(statement: &Statement) -> bool {
         | Statement::Family(..)
         | Statement::Alone(_)
         | Statement::Absence(..) => true,
-        Statement::Report(_) | Statement::Silence(..) | Statement::Probe(..) | Statement::Order(..) => false,
+        Statement::Report(_)
+        | Statement::Silence(..)
+        | Statement::Probe(..)
+        | Statement::Order(..)
+        | Statement::Declared(..)
+        | Statement::Found(..) => false,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use portolan_core::ecs::{Container, EcsReport, Instance, InstanceStatus, Stop, Task, TaskStatus};
-use portolan_core::endpoint::Run;
+use portolan_core::endpoint::{Protocol, Run};
 use portolan_core::evidence::{ContainerReport, Ending, Health, Phase};
 use portolan_core::name::Label;
 use portolan_core::rules::Neighbours;
@@ -14,7 +14,9 @@ use portolan_core::rules::Neighbours;
 use super::cast::{Cast, FARGATE, NODES, SLOTS, TASKS, arn, node_key};
 use super::steps::{About, Change, Happening, Statement, Step};
 use crate::store::Target;
-use crate::store::evidence::{ProbeRecord, Verdict};
+use crate::store::evidence::{
+    CheckState, ExternalEndpoint, ExternalRecord, ProbeRecord, ResolvedPlace, ResolvedRecord, Verdict,
+};
 use crate::store::record::{Passage, Silence};
 use crate::testing::{NOW_MS, report, service};
 
@@ -93,6 +95,8 @@ impl Stage {
             Step::Absence(bits) => (0..=NODES).map(|node| self.absence(node, *bits)).collect(),
             Step::Probe(node, words) => vec![self.probe(*node, words)],
             Step::Order(about, order) => vec![Statement::Order(self.target(*about), *order)],
+            Step::Declare(name, hosts, is_checked) => vec![declare(name, hosts, *is_checked)],
+            Step::Found(name, places) => vec![found(name, places)],
             Step::Repeat | Step::Reload | Step::NamesWaited | Step::TenMinutes | Step::Tidies => Vec::new(),
         }
     }
@@ -264,6 +268,39 @@ impl Stage {
             About::Container(slot) => Target::Container(self.cast.slots[slot].report.id.clone()),
         }
     }
+}
+
+fn declare(name: &str, hosts: &[&str], is_checked: bool) -> Statement {
+    let endpoint = |host: &&str| ExternalEndpoint {
+        host: (*host).to_owned(),
+        port: 5432,
+        protocol: Protocol::Tcp,
+        port_name: None,
+        weight: 1,
+        az: None,
+    };
+    let record = ExternalRecord {
+        endpoints: hosts.iter().map(endpoint).collect(),
+        check_every_ms: is_checked.then_some(1_000),
+        tags: Vec::new(),
+        meta: Vec::new(),
+        since_ms: NOW_MS,
+    };
+    Statement::Declared(service(name), (!hosts.is_empty()).then_some(record))
+}
+
+fn found(name: &str, places: &[(&str, u8, Option<CheckState>)]) -> Statement {
+    let place = |(host, last, check): &(&str, u8, Option<CheckState>)| ResolvedPlace {
+        host: (*host).to_owned(),
+        port: 5432,
+        protocol: Protocol::Tcp,
+        address: [10, 9, 0, *last].into(),
+        check: *check,
+    };
+    let mut places: Vec<_> = places.iter().map(place).collect();
+    places.sort();
+    places.dedup_by_key(|place| (place.host.clone(), place.address));
+    Statement::Found(service(name), ResolvedRecord { places, unresolved: Vec::new() })
 }
 
 /// A slot's container in one of its runs.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use portolan_core::ecs::{EcsReport, InstanceStatus, TaskStatus};
 use portolan_core::evidence::{Health, NodeReport};
-use portolan_core::name::{Label, NodeKey};
+use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::rules::Neighbours;
 use portolan_proto::node_report;
 use rand::RngExt;
@@ -16,11 +16,15 @@ use rand::rngs::StdRng;
 
 use super::cast::{FARGATE, NODES, SLOTS, TASKS};
 use crate::store::evidence::{
-    AbsenceRecord, AloneRecord, ClusterRecord, FamilyRecord, Order, OrderRecord, ProbeRecord,
+    AbsenceRecord, AloneRecord, CheckState, ClusterRecord, ExternalRecord, FamilyRecord, Order, OrderRecord,
+    ProbeRecord, ResolvedRecord,
 };
 use crate::store::record::{Presence, Silence, encode};
 use crate::store::{Key, Target, Transaction};
 use crate::testing::{NOW_MS, label};
+
+/// What operators declare: addresses, and names that have one or more of those.
+pub(super) const HOSTS: [&str; 3] = ["10.9.0.1", "10.9.0.2", "db.example"];
 
 /// What happens.
 #[derive(Debug, Clone)]
@@ -47,6 +51,10 @@ pub(super) enum Step {
     Probe(usize, [Neighbours; 3]),
     /// An operator's order, or its undoing.
     Order(About, Option<Order>),
+    /// An operator declares these endpoints, checked or not; none: takes back what was declared.
+    Declare(&'static str, Vec<&'static str>, bool),
+    /// These places were found for what is declared.
+    Found(&'static str, Vec<(&'static str, u8, Option<CheckState>)>),
     /// Everything stated in the step before is stated again.
     Repeat,
     /// The catalog loads everything anew.
@@ -103,6 +111,8 @@ pub(super) enum Statement {
     Absence(NodeKey, BTreeSet<String>),
     Probe(NodeKey, ProbeRecord),
     Order(Target, Option<Order>),
+    Declared(ServiceKey, Option<ExternalRecord>),
+    Found(ServiceKey, ResolvedRecord),
 }
 
 impl Statement {
@@ -142,6 +152,10 @@ impl Statement {
                 let record = order.map(|order| OrderRecord { order, at_ms: NOW_MS, reason: String::new() });
                 put_or_delete(Key::Order(target.clone()), record.as_ref().map(encode))
             }
+            Statement::Declared(service, record) => {
+                put_or_delete(Key::External(service.clone()), record.as_ref().map(encode))
+            }
+            Statement::Found(service, record) => transaction.putting(Key::Resolved(service.clone()), encode(record)),
         }
     }
 }
@@ -185,8 +199,12 @@ pub(super) fn step(dice: &mut StdRng) -> Step {
         72..74 => Step::Alone(node),
         74..76 => Step::Absence(dice.random()),
         76..82 => Step::Probe(node, [neighbours(dice), neighbours(dice), neighbours(dice)]),
-        82..90 => Step::Order(about(dice), [None, Some(Order::Drain), Some(Order::Evict)][dice.random_range(0..3)]),
-        90..93 => Step::Repeat,
+        82..88 => Step::Order(about(dice), [None, Some(Order::Drain), Some(Order::Evict)][dice.random_range(0..3)]),
+        88 => {
+            Step::Declare(declared(dice), HOSTS.into_iter().filter(|_| dice.random_bool(0.5)).collect(), dice.random())
+        }
+        89..91 => Step::Found(declared(dice), places(dice)),
+        91..93 => Step::Repeat,
         93..95 => Step::Reload,
         95..97 => Step::NamesWaited,
         97 => Step::Tidies,
@@ -231,6 +249,20 @@ fn instance(dice: &mut StdRng) -> Option<InstanceStatus> {
 
 fn neighbours(dice: &mut StdRng) -> Neighbours {
     [Neighbours::NotKnown, Neighbours::Connect, Neighbours::Refused][dice.random_range(0..3)]
+}
+
+fn declared(dice: &mut StdRng) -> &'static str {
+    ["e0", "e0", "f0", "s0"][dice.random_range(0..4)]
+}
+
+fn places(dice: &mut StdRng) -> Vec<(&'static str, u8, Option<CheckState>)> {
+    let checks = [None, Some(CheckState::Starting), Some(CheckState::Passing), Some(CheckState::Failing)];
+    let mut place = || {
+        let host = HOSTS[dice.random_range(0..HOSTS.len())];
+        let last = host.rsplit('.').next().and_then(|last| last.parse().ok());
+        (host, last.unwrap_or(dice.random_range(1..4)), checks[dice.random_range(0..4)])
+    };
+    (0..3).map(|_| place()).collect()
 }
 
 fn about(dice: &mut StdRng) -> About {
