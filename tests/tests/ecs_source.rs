@@ -60,7 +60,7 @@ impl Memory {
     }
 
     fn reports(&self) -> BTreeMap<String, EcsReport> {
-        let held = self.held.lock().unwrap();
+        let held = self.held.lock().expect("nobody panics while holding it");
         let of_ecs = held.entries.iter().filter_map(|entry| match &entry.key {
             Key::Ecs(node) => Some((node.node.to_string(), decode(&entry.value).expect("the source wrote it"))),
             _ => None,
@@ -76,7 +76,7 @@ impl Memory {
     fn apply(&self, transaction: Transaction) -> u64 {
         let before = self.tasks();
         let revision = {
-            let mut held = self.held.lock().unwrap();
+            let mut held = self.held.lock().expect("nobody panics while holding it");
             held.revision += 1;
             let revision = held.revision;
             for write in &transaction.writes {
@@ -117,7 +117,7 @@ impl Memory {
                 wrongs.push(format!("{} runs and is said to have ended", instance.ec2_id));
             }
         }
-        self.wrongs.lock().unwrap().extend(wrongs);
+        self.wrongs.lock().expect("nobody panics while holding it").extend(wrongs);
     }
 }
 
@@ -127,7 +127,7 @@ impl Store for Memory {
     }
 
     fn load(&self) -> Answer<'_, Snapshot, StoreError> {
-        let held = self.held.lock().unwrap().clone();
+        let held = self.held.lock().expect("nobody panics while holding it").clone();
         Box::pin(async { Ok(held) })
     }
 
@@ -275,7 +275,7 @@ impl Scene {
     }
 
     fn wrongs(&self) -> Vec<String> {
-        self.store.wrongs.lock().unwrap().clone()
+        self.store.wrongs.lock().expect("nobody panics while holding it").clone()
     }
 }
 

@@ -14,7 +14,6 @@ pub(crate) mod ecs;
 
 use crate::catalog::Catalog;
 pub(crate) use crate::intake::statement::Statement;
-pub(crate) use crate::intake::steward::NAME_HELD_MS;
 use crate::store::memory::MemoryStore;
 use crate::store::record::{self, Presence, Silence};
 use crate::store::{Key, Store, Transaction, Watched};

@@ -21,7 +21,7 @@ use self::stage::Stage;
 use self::steps::{Statement, Step};
 use super::testing::Stepper;
 use crate::store::Transaction;
-use crate::testing::{NAME_HELD_MS, World, service};
+use crate::testing::{World, service};
 
 mod cast;
 mod compare;
