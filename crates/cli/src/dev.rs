@@ -63,9 +63,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
         return Ok(Verdict::Done);
     }
     let jobs = Jobs::new();
+    let mut stop = stop_signal();
     let turn = tokio::select! {
         turn = standby::wait_for_turn() => turn.context("wait for this sidecar's turn on the node")?,
-        () = stop_signal() => return Ok(Verdict::Done),
+        () = &mut stop => return Ok(Verdict::Done),
     };
     let _kept = turn.keep(&jobs);
     let metrics = Arc::new(Metrics::new("portolan dev", env!("CARGO_PKG_VERSION")));
@@ -76,7 +77,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
     // Each shows its own figures: the DNS series of both have the same names.
     let own = Arc::new(Metrics::new("portolan dev", env!("CARGO_PKG_VERSION")));
     portolan_sidecar::app::start(&jobs, sidecar, own).await?;
-    jobs.run_until_stopped().await?;
+    jobs.run_until_stopped(stop).await?;
     // Unlike a node's sidecar, which leaves its rules so that links are refused and never vanish into the net.
     if let Err(error) = links::cleanup() {
         tracing::warn!("remove our routes and rules: {:#}", anyhow::Error::from(error));

@@ -33,9 +33,10 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let loaded: Loaded<Settings> = settings::load(&all, matches, std::env::vars_os())?;
     logging::start(&loaded.settings.log)?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let stop = portolan_runtime::jobs::stop_signal();
     let jobs = Jobs::new();
     let metrics = Arc::new(Metrics::new("portolan-registry", env!("CARGO_PKG_VERSION")));
     metrics.register_jobs(&jobs);
     app::start(&jobs, loaded.settings, metrics).await?;
-    Ok(jobs.run_until_stopped().await?)
+    Ok(jobs.run_until_stopped(stop).await?)
 }

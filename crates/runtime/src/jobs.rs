@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -121,9 +122,9 @@ impl Jobs {
     ///
     /// # Errors
     /// The first job that ended although it should not have.
-    pub async fn run_until_stopped(&self) -> Result<(), Failure> {
+    pub async fn run_until_stopped(&self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
         tokio::select! {
-            () = stop_signal() => self.shut_down(),
+            () = stop => self.shut_down(),
             () = self.shutdown_requested() => {}
         }
         self.finished().await
@@ -143,19 +144,23 @@ impl Jobs {
     }
 }
 
-/// Waits for SIGTERM or SIGINT. Cancel-safe.
-pub async fn stop_signal() {
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            // Without a handler the signal's default ends the process, which is what was asked.
-            Err(_) => std::future::pending().await,
+/// Waits for SIGTERM or SIGINT. Signals are caught from this call on, before the first wait: call it before anything is
+/// started that has to end in order. Cancel-safe.
+pub fn stop_signal() -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let caught = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    Box::pin(async move {
+        let [terminate, interrupt] = caught.map(|caught| async {
+            match caught {
+                Ok(mut signal) => drop(signal.recv().await),
+                // Without a handler the signal's default ends the process, which is what was asked.
+                Err(_) => std::future::pending().await,
+            }
+        });
+        tokio::select! {
+            () = terminate => {}
+            () = interrupt => {}
         }
-    };
-    tokio::select! {
-        () = terminate => {}
-        Ok(()) = tokio::signal::ctrl_c() => {}
-    }
+    })
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -62,13 +62,14 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         let json = matched.get_one::<String>("output").is_some_and(|output| output == "json");
         return app::inspect(&jobs, &settings, if json { inspect::Format::Json } else { inspect::Format::Text }).await;
     }
+    let mut stop = portolan_runtime::jobs::stop_signal();
     let turn = tokio::select! {
         turn = standby::wait_for_turn() => turn.context("wait for this sidecar's turn on the node")?,
-        () = portolan_runtime::jobs::stop_signal() => return Ok(()),
+        () = &mut stop => return Ok(()),
     };
     let _kept = turn.keep(&jobs);
     let metrics = Arc::new(Metrics::new("portolan-sidecar", env!("CARGO_PKG_VERSION")));
     metrics.register_jobs(&jobs);
     app::start(&jobs, settings, metrics).await?;
-    Ok(jobs.run_until_stopped().await?)
+    Ok(jobs.run_until_stopped(stop).await?)
 }
