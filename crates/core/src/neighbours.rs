@@ -23,6 +23,15 @@ pub enum Met {
     Nothing,
 }
 
+impl Met {
+    /// What it says of a place at an address of its own, such as a task's interface, beside what the same node met at the
+    /// host: a firewall keeps silent like a machine that is cut off, so silence there says nothing while the host answers.
+    pub fn beside(self, host: Met) -> Met {
+        let is_silent = |met| matches!(met, Met::TimedOut | Met::Unreachable);
+        if is_silent(self) && !is_silent(host) { Met::Nothing } else { self }
+    }
+}
+
 /// One node's answer about one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Answer {
@@ -67,6 +76,23 @@ mod tests {
         for (answers, expected) in rows {
             let given = answers.iter().map(|&(met, is_control_reached)| Answer { met, is_control_reached });
             assert_eq!(word(given), expected, "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn silence_at_an_interface_of_its_own_counts_beside_a_silent_host() {
+        use Met::{Connected, Nothing, Refused, TimedOut, Unreachable};
+        let rows = [
+            (TimedOut, Refused, Nothing),
+            (TimedOut, Connected, Nothing),
+            (Unreachable, Nothing, Nothing),
+            (TimedOut, TimedOut, TimedOut),
+            (Unreachable, TimedOut, Unreachable),
+            (Refused, Refused, Refused),
+            (Connected, TimedOut, Connected),
+        ];
+        for (met, host, expected) in rows {
+            assert_eq!(met.beside(host), expected, "{met:?} beside {host:?}");
         }
     }
 }

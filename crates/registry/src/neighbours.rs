@@ -180,7 +180,7 @@ impl Work {
         let mut answers = Vec::new();
         for node in asked {
             let controls = controls.choose(&node, CONTROLS, &mut self.rng);
-            let answer = self.neighbours.switchboard.ask(&node, question.places.clone(), controls);
+            let answer = self.neighbours.switchboard.ask(&node, question.targets(), controls);
             answers.extend(answer.map(|answer| (node, answer)));
         }
         self.docket.asked(&question, self.neighbours.clock.now().unix_ms);

@@ -7,6 +7,7 @@ use portolan_core::name::NodeKey;
 use rand::Rng;
 use rand::seq::SliceRandom;
 
+use super::sight::Silent;
 use super::switchboard::Reachable;
 
 /// How many are asked: two must agree, and one may fail (DESIGN section 5).
@@ -33,7 +34,7 @@ pub(super) struct Speaking {
 
 impl Speaking {
     /// Those of `reachable` that are not `silent`.
-    pub(super) fn of(mut reachable: Vec<Reachable>, silent: &BTreeMap<NodeKey, u64>) -> Self {
+    pub(super) fn of(mut reachable: Vec<Reachable>, silent: &BTreeMap<NodeKey, Silent>) -> Self {
         reachable.retain(|reachable| !silent.contains_key(&reachable.node));
         // A switchboard has no order: with one, the same seed chooses the same.
         reachable.sort_by(|a, b| a.node.cmp(&b.node));
@@ -78,7 +79,7 @@ mod tests {
     }
 
     fn chosen(reachable: &[Reachable], silent: &[&str], clueless: &[&str], seed: u64) -> Choice {
-        let silent = silent.iter().map(|name| (node(name), 0)).collect();
+        let silent = silent.iter().map(|name| (node(name), Silent::default())).collect();
         let clueless = clueless.iter().map(|name| node(name)).collect();
         Speaking::of(reachable.to_vec(), &silent).choose(&clueless, &mut StdRng::seed_from_u64(seed))
     }

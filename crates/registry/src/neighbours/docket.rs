@@ -4,7 +4,7 @@
 //! there. One answer that comes to nothing takes nothing back: a word lasts [`WORD_MAX_MS`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use portolan_core::name::NodeKey;
@@ -12,12 +12,14 @@ use portolan_core::neighbours::{Answer, Met, word};
 use portolan_core::rules::Neighbours;
 use portolan_proto::probe::ProbeResult;
 
-use super::sight::{Places, Stake};
+use super::sight::{Places, Silent, Stake};
 use crate::intake::statement::Statement;
 use crate::store::evidence::{ProbeRecord, Verdict};
 
-/// How many places one question names.
-const TARGETS_MAX: usize = 64;
+/// How many places one question names, beside the host.
+const TARGETS_MAX: usize = 63;
+/// Where a host shows that it is there, by a connection or a refusal: the port that sidecars have between them.
+const HOST_PORT: u16 = 8511;
 /// How many silent nodes are asked about at once.
 const NODES_AT_ONCE: usize = 50;
 /// Not renewed for so long, because nobody was left to ask: not known any more.
@@ -46,6 +48,8 @@ pub(super) struct Docket {
 #[derive(Debug)]
 struct Case {
     since_ms: u64,
+    /// The host's own addresses.
+    addresses: Vec<IpAddr>,
     places: BTreeMap<SocketAddr, Place>,
     /// When it was last asked about.
     asked_at_ms: u64,
@@ -87,6 +91,8 @@ pub(super) struct Question {
     /// Since when it is silent, Unix milliseconds: an answer counts for this silence only.
     pub(super) since_ms: u64,
     pub(super) places: Vec<SocketAddr>,
+    /// A place of the host itself, where one of `places` is at an address that is not the host's.
+    pub(super) host: Option<SocketAddr>,
     /// Who should be asked only if nobody else can be.
     pub(super) clueless: BTreeSet<NodeKey>,
 }
@@ -99,6 +105,17 @@ pub(super) struct Heard {
 }
 
 impl Question {
+    /// What is to be tried: the places, then the host.
+    pub(super) fn targets(&self) -> Vec<SocketAddr> {
+        self.places.iter().copied().chain(self.host).collect()
+    }
+
+    /// What one neighbour met at the place with that number; `is_own`: by an address that is not the host's.
+    fn met(&self, result: &ProbeResult, at: usize, is_own: bool) -> Met {
+        let met = |at: usize| result.met.get(at).copied().unwrap_or(Met::Nothing);
+        if is_own { met(at).beside(self.host.map_or(Met::Nothing, |_| met(self.places.len()))) } else { met(at) }
+    }
+
     /// Whether somebody connected to every place.
     pub(super) fn is_vouched_for(&self, heard: &[Heard]) -> bool {
         let results = heard.iter().filter_map(|heard| heard.result.as_ref());
@@ -109,11 +126,11 @@ impl Question {
 impl Docket {
     /// Opens a case for each silence in `silent`, and closes those of nodes that speak. Whether one was opened: its places
     /// have to be seen before anything is stated.
-    pub(super) fn follow(&mut self, silent: &BTreeMap<NodeKey, u64>) -> bool {
-        self.cases.retain(|node, case| silent.get(node) == Some(&case.since_ms));
+    pub(super) fn follow(&mut self, silent: &BTreeMap<NodeKey, Silent>) -> bool {
+        self.cases.retain(|node, case| silent.get(node).is_some_and(|silent| silent.since_ms == case.since_ms));
         let before = self.cases.len();
-        for (node, since_ms) in silent {
-            self.cases.entry(node.clone()).or_insert_with(|| Case::new(*since_ms));
+        for (node, silent) in silent {
+            self.cases.entry(node.clone()).or_insert_with(|| Case::new(silent));
         }
         self.cases.len() > before
     }
@@ -153,15 +170,16 @@ impl Docket {
     /// What was heard in answer to a question; nothing, when nobody could be asked.
     pub(super) fn heard(&mut self, question: &Question, heard: &[Heard], now_ms: u64) {
         let Some(case) = self.case(question) else { return };
-        let answers = |at: usize| {
+        let answers = |(at, place): (usize, &SocketAddr)| {
+            let is_own = !case.addresses.contains(&place.ip());
             let results = heard.iter().filter_map(|heard| heard.result.as_ref());
-            word(results.map(|result| Answer {
-                met: result.met.get(at).copied().unwrap_or(Met::Nothing),
+            let answers = results.map(|result| Answer {
+                met: question.met(result, at, is_own),
                 is_control_reached: result.is_control_reached,
-            }))
+            });
+            (*place, word(answers))
         };
-        let words: BTreeMap<_, _> =
-            question.places.iter().enumerate().map(|(at, place)| (*place, answers(at))).collect();
+        let words: BTreeMap<_, _> = question.places.iter().enumerate().map(answers).collect();
         case.each(&question.places, |at, place| place.take(words[at], now_ms));
         if words.values().any(|word| *word != Neighbours::NotKnown) {
             case.told_at_ms = now_ms;
@@ -193,9 +211,11 @@ impl Docket {
 }
 
 impl Case {
-    fn new(since_ms: u64) -> Self {
+    fn new(silent: &Silent) -> Self {
+        let Silent { since_ms, addresses } = silent.clone();
         Case {
             since_ms,
+            addresses,
             places: BTreeMap::new(),
             asked_at_ms: since_ms,
             told_at_ms: since_ms,
@@ -211,9 +231,17 @@ impl Case {
             node: node.clone(),
             since_ms: self.since_ms,
             places: places.to_vec(),
+            host: self.host_beside(places),
             clueless: self.clueless.clone(),
         };
         places.chunks(TARGETS_MAX).map(question).collect()
+    }
+
+    /// A place of the host, if one of `places` is not at its address.
+    fn host_beside(&self, places: &[SocketAddr]) -> Option<SocketAddr> {
+        let is_own = |place: &SocketAddr| !self.addresses.contains(&place.ip());
+        let address = self.addresses.first().filter(|_| places.iter().any(is_own))?;
+        Some(SocketAddr::new(*address, HOST_PORT))
     }
 
     fn each(&mut self, places: &[SocketAddr], mut change: impl FnMut(&SocketAddr, &mut Place)) {

@@ -2,26 +2,37 @@
 //! prove that a neighbour can reach anybody at all. Pure.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use portolan_core::endpoint::{Protocol, State};
 use portolan_core::name::NodeKey;
 use portolan_core::rules::{Neighbours, Sidecar, Witnesses, Word, decide};
 use rand::{Rng, RngExt};
 
-use crate::catalog::{Candidate, Catalog};
+use crate::catalog::{Candidate, Catalog, NodeStatus};
 
 /// How many places of one node are tried. Of more, nothing is known.
 const PLACES_MAX: usize = 1_024;
 /// From how many nodes controls are taken.
 const CONTROL_NODES_MAX: usize = 64;
 
-/// Silent nodes, and since when, Unix milliseconds.
-pub(super) fn silent(catalog: &Catalog) -> BTreeMap<NodeKey, u64> {
-    let since = |(node, status): (&NodeKey, &std::sync::Arc<crate::catalog::NodeStatus>)| {
-        Some((node.clone(), status.silence.as_ref()?.since_ms))
+/// A silent node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Silent {
+    /// Since when, Unix milliseconds.
+    pub(super) since_ms: u64,
+    /// The host's own addresses.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// Silent nodes.
+pub(super) fn silent(catalog: &Catalog) -> BTreeMap<NodeKey, Silent> {
+    let silent = |(node, status): (&NodeKey, &Arc<NodeStatus>)| {
+        let since_ms = status.silence.as_ref()?.since_ms;
+        Some((node.clone(), Silent { since_ms, addresses: status.addresses.clone() }))
     };
-    catalog.nodes.iter().filter_map(since).collect()
+    catalog.nodes.iter().filter_map(silent).collect()
 }
 
 /// Per silent node, the places that were usable at its last word.

@@ -5,10 +5,15 @@ fn place(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], port))
 }
 
+/// A node of that host, silent since then.
+fn silent_since(since_ms: u64) -> BTreeMap<NodeKey, Silent> {
+    [(node("i-1"), Silent { since_ms, addresses: vec![[10, 0, 0, 1].into()] })].into()
+}
+
 /// A docket with what it stated, moved by hand.
 struct Rig {
     docket: Docket,
-    silent: BTreeMap<NodeKey, u64>,
+    silent: BTreeMap<NodeKey, Silent>,
     places: Places,
     stated: Stated,
     now_ms: u64,
@@ -28,7 +33,7 @@ impl Rig {
         let places = ports.iter().map(|port| (place(*port), Stake::Removal)).collect();
         Rig {
             docket: Docket::default(),
-            silent: [(node("i-1"), NOW_MS)].into(),
+            silent: silent_since(NOW_MS),
             places: [(node("i-1"), places)].into(),
             stated: Stated::new(),
             now_ms: NOW_MS + 1,
@@ -168,7 +173,7 @@ fn takes_back_what_it_stated_when_the_node_speaks_and_begins_anew_with_the_next_
     rig.state();
     // It spoke and fell silent again between two looks.
     rig.now_ms += 10_000;
-    rig.silent = [(node("i-1"), rig.now_ms - 1)].into();
+    rig.silent = silent_since(rig.now_ms - 1);
     assert_eq!(rig.questions().len(), 1);
     assert_eq!((rig.state(), rig.words()), (1, None), "it is of the former silence");
 }
@@ -178,7 +183,7 @@ fn an_answer_counts_for_its_own_silence_only() {
     let mut rig = Rig::new(&[80]);
     let question = rig.questions().remove(0);
     rig.docket.asked(&question, rig.now_ms);
-    rig.silent = [(node("i-1"), rig.now_ms)].into();
+    rig.silent = silent_since(rig.now_ms);
     assert_eq!(rig.questions().len(), 1);
     let result = Some(ProbeResult { id: 1, met: vec![Met::Connected], is_control_reached: true });
     rig.docket.heard(&question, &[Heard { from: node("n0"), result }], rig.now_ms);
@@ -256,10 +261,10 @@ fn questions_are_bounded() {
     let ports: Vec<u16> = (1..=200).collect();
     let mut rig = Rig::new(&ports);
     let counts: Vec<_> = rig.questions().iter().map(|question| question.places.len()).collect();
-    assert_eq!(counts, [64, 64, 64, 8]);
+    assert_eq!(counts, [63, 63, 63, 11]);
     for i in 0..2 * NODES_AT_ONCE {
         let places = [(SocketAddr::from(([10, 1, 0, i as u8], 80)), Stake::Removal)].into();
-        rig.silent.insert(node(&format!("o-{i}")), NOW_MS);
+        rig.silent.insert(node(&format!("o-{i}")), Silent { since_ms: NOW_MS, addresses: Vec::new() });
         rig.places.insert(node(&format!("o-{i}")), places);
     }
     let questions = rig.questions();
@@ -271,4 +276,29 @@ fn questions_are_bounded() {
     let next: BTreeSet<_> = rig.docket.questions(rig.now_ms).into_iter().map(|question| question.node).collect();
     assert_eq!(next.len(), NODES_AT_ONCE);
     assert!(questions.iter().all(|question| !next.contains(&question.node)), "the others have their turn");
+}
+
+#[test]
+fn silence_at_a_task_s_own_interface_counts_only_beside_a_silent_host() {
+    use Met::{Connected, Refused, TimedOut};
+    let (host, of_task) = (SocketAddr::from(([10, 0, 0, 1], HOST_PORT)), SocketAddr::from(([10, 0, 7, 7], 80)));
+    let rows = [
+        ([TimedOut, TimedOut, Refused], [Neighbours::Refused, Neighbours::NotKnown]),
+        ([Refused, Refused, Refused], [Neighbours::Refused, Neighbours::Refused]),
+        ([TimedOut, TimedOut, TimedOut], [Neighbours::Refused, Neighbours::Refused]),
+        ([Connected, Connected, TimedOut], [Neighbours::Connect, Neighbours::Connect]),
+    ];
+    for (met, expected) in rows {
+        let mut rig = Rig::new(&[80]);
+        rig.places.get_mut(&node("i-1")).unwrap().insert(of_task, Stake::Removal);
+        let question = rig.questions().remove(0);
+        assert_eq!(question.targets(), [place(80), of_task, host]);
+        rig.docket.asked(&question, rig.now_ms);
+        let result = Some(ProbeResult { id: 1, met: met.to_vec(), is_control_reached: true });
+        let heard = ["n0", "n1"].map(|name| Heard { from: node(name), result: result.clone() });
+        rig.docket.heard(&question, &heard, rig.now_ms);
+        rig.state();
+        assert_eq!(rig.words(), Some(expected.to_vec()), "{met:?}");
+    }
+    assert_eq!(Rig::new(&[80]).questions()[0].targets(), [place(80)], "a host's own places speak for themselves");
 }

@@ -35,7 +35,9 @@ async fn shows_the_places_that_were_usable_at_the_last_word() {
     assert_eq!(seen(&world).places, Places::new(), "nobody is silent");
     assert_eq!(silent(&world.catalog()), BTreeMap::new());
     world.silence(&node("i-1"), None).await;
-    assert_eq!(silent(&world.catalog()), [(node("i-1"), NOW_MS)].into());
+    let shown = silent(&world.catalog());
+    let addresses = world.catalog().nodes[&node("i-1")].addresses.clone();
+    assert_eq!(shown, [(node("i-1"), Silent { since_ms: NOW_MS, addresses })].into());
     let of = |stake| [(node("i-1"), [(place(1, 1), stake), (place(1, 6), stake)].into())].into();
     assert_eq!(seen(&world).places, of(Stake::Removal));
     world.silence(&node("i-1"), Some(Passage { at_ms: NOW_MS, held: Vec::new() })).await;
