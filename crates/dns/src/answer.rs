@@ -45,10 +45,26 @@ pub struct Client<'a> {
     pub az: Option<&'a str>,
     /// The most octets that the reply may have: more records than fit are not made.
     pub octets_max: usize,
-    /// Drawn anew for each question: the order of the answers.
-    pub order_seed: u64,
+    /// The order of the answers.
+    pub order: Order,
     /// The zone.
     pub authority: &'a Authority,
+}
+
+/// Draws the order of answers. With one seed, those of consecutive turns begin with another endpoint each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order {
+    /// Drawn anew for each question, or kept for several.
+    pub seed: u64,
+    /// Counts those with one seed.
+    pub turn: u64,
+}
+
+impl Order {
+    /// The only one with this seed.
+    pub fn once(seed: u64) -> Self {
+        Order { seed, turn: 0 }
+    }
 }
 
 /// What kind of server answers.
@@ -209,7 +225,7 @@ fn is_link_port(service: &Service, part: &Part) -> bool {
 }
 
 fn of_endpoints(found: &[&Endpoint], part: &Part, record_type: RecordType, client: &Client<'_>) -> Vec<Answer> {
-    let preference = Preference { seed: client.order_seed, az: client.az };
+    let preference = Preference { seed: client.order.seed, turn: client.order.turn, az: client.az };
     let answerable = || found.iter().copied().filter(|e| Rank::of(e.state).is_some());
     match record_type {
         RecordType::ANY => vec![Answer::Minimal],

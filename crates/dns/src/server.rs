@@ -14,7 +14,7 @@ use portolan_core::name::{Label, ServiceKey};
 use portolan_core::view::View;
 use portolan_runtime::published::Reader;
 
-use crate::answer::{Client, Outcome, Perspective, answer, extended};
+use crate::answer::{Client, Order, Outcome, Perspective, answer, extended};
 use crate::authority::Authority;
 use crate::forward::Forwarder;
 use crate::metrics::Metrics;
@@ -152,7 +152,8 @@ impl Server {
                 return Step::Drop;
             }
         };
-        let wait = match self.outcome(&request, packet.peer, &self.view.peek()) {
+        let order = Order::once(rand::random());
+        let wait = match self.outcome(&request, packet.peer, (&self.view.peek(), order)) {
             Outcome::Reply(reply) => {
                 self.write(&request, reply, out);
                 return Step::Send;
@@ -194,7 +195,7 @@ impl Server {
         let is_known = |view: &View| view.service(key).is_none_or(|s| s.known_endpoints().is_some());
         // Whether it came or not shows in the answer itself.
         tokio::time::timeout(FOLLOW_PATIENCE, view.wait_for(is_known)).await.ok();
-        match self.outcome(request, peer, &self.view.peek()) {
+        match self.outcome(request, peer, (&self.view.peek(), Order::once(rand::random()))) {
             Outcome::Reply(reply) => reply,
             Outcome::Follow(_) | Outcome::Forward => {
                 Reply::bare(ResponseCode::ServFail).because(extended::NOT_FOLLOWED)
@@ -202,7 +203,7 @@ impl Server {
         }
     }
 
-    fn outcome(&self, request: &Request, peer: IpAddr, view: &View) -> Outcome {
+    fn outcome(&self, request: &Request, peer: IpAddr, (view, order): (&View, Order)) -> Outcome {
         let Some(question) = &request.question else {
             return Outcome::Reply(Reply::bare(ResponseCode::FormErr));
         };
@@ -215,13 +216,8 @@ impl Server {
                 (Perspective::Node { cluster }, node.az.as_deref())
             }
         };
-        let client = Client {
-            perspective,
-            az,
-            octets_max: request.reply_octets_max(),
-            order_seed: rand::random(),
-            authority: &self.authority,
-        };
+        let client =
+            Client { perspective, az, octets_max: request.reply_octets_max(), order, authority: &self.authority };
         answer(question, view, &client)
     }
 

@@ -1,8 +1,8 @@
 //! The packet table: replies that are ready, for questions that were asked since their service last changed.
 //!
 //! Each UDP worker has its own, so that a hit takes no lock, allocates nothing and copies once; the id, the RD bit and the
-//! question's name are then put right. A reply is kept in up to [`ORDERS_MAX`] random orders, and one of them is drawn anew now and
-//! then, so that in the long run every endpoint comes first equally often. Whatever is not kept here goes through
+//! question's name are then put right. A reply is kept in up to [`ORDERS_MAX`] random orders that begin with each endpoint in turn,
+//! and one of them is drawn anew now and then, so that every endpoint comes first equally often. Whatever is not kept here goes through
 //! [`answer`](crate::answer::answer) each time: cut replies, whose subset has to rotate, and names that are not a service's.
 //!
 //! Entries hold their service by a weak pointer: a table never keeps alive what the view has let go.
@@ -17,6 +17,8 @@ use portolan_core::name::ServiceKey;
 use portolan_core::view::{Readiness, Service, View};
 
 pub(crate) use question::Asked;
+
+use crate::answer::Order;
 
 /// In how many orders a reply is kept.
 const ORDERS_MAX: usize = 8;
@@ -36,13 +38,17 @@ pub(crate) struct Table {
     /// Counts the views that were seen.
     generation: u64,
     random: u64,
+    /// Of the reply that was looked for last.
+    order: Order,
 }
 
 #[derive(Debug)]
 struct Entry {
     orders: Vec<Box<[u8]>>,
-    /// Whether there is more than one order.
-    is_ordered: bool,
+    /// How many there are to be.
+    orders_max: usize,
+    /// Of the next one.
+    order: Order,
     code: ResponseCode,
     basis: Basis,
     /// The view in which this was last found right.
@@ -79,15 +85,23 @@ impl Basis {
 pub(crate) struct Ready<'a> {
     pub(crate) reply: &'a [u8],
     pub(crate) code: ResponseCode,
-    /// Whether another order of it says something else.
-    pub(crate) is_ordered: bool,
+    /// How many answers have an order.
+    pub(crate) answers: usize,
     pub(crate) basis: Basis,
 }
 
 impl Table {
     /// An empty table. `seed` draws the orders.
     pub(crate) fn new(seed: u64) -> Self {
-        Table { entries: HashMap::new(), octets: 0, view: Weak::new(), generation: 0, random: seed | 1 }
+        let random = seed | 1;
+        Table {
+            entries: HashMap::new(),
+            octets: 0,
+            view: Weak::new(),
+            generation: 0,
+            random,
+            order: Order::once(random),
+        }
     }
 
     /// Copies a ready reply to `asked` into `out`, and says its code. `None`: it has to be made, and may then be [kept](Table::keep).
@@ -96,6 +110,8 @@ impl Table {
             self.view = Arc::downgrade(view);
             self.generation += 1;
         }
+        self.random = next(self.random);
+        self.order = Order::once(self.random);
         let entry = self.entries.get_mut(asked.key())?;
         if entry.generation != self.generation {
             if !entry.basis.holds_in(view) {
@@ -107,10 +123,11 @@ impl Table {
         }
         entry.hits = entry.hits.wrapping_add(1);
         entry.is_used = true;
-        if entry.is_ordered && (entry.orders.len() < ORDERS_MAX || entry.hits.is_multiple_of(HITS_PER_ORDER)) {
+        let is_due = entry.orders_max > 1 && entry.hits.is_multiple_of(HITS_PER_ORDER);
+        if entry.orders.len() < entry.orders_max || is_due {
+            self.order = entry.order;
             return None;
         }
-        self.random = next(self.random);
         let order = entry.orders.get(self.random as usize % entry.orders.len())?;
         out.clear();
         out.extend_from_slice(order);
@@ -118,22 +135,29 @@ impl Table {
         Some(entry.code)
     }
 
+    /// In which order a reply is to be made that [`Table::find`] did not find.
+    pub(crate) fn order(&self) -> Order {
+        self.order
+    }
+
     /// Keeps a reply to `asked`, made from the view that [`Table::find`] was last given.
     pub(crate) fn keep(&mut self, asked: &Asked<'_>, ready: Ready<'_>) {
-        let Ready { reply, code, is_ordered, basis } = ready;
+        let Ready { reply, code, answers, basis } = ready;
+        let order = Order { turn: self.order.turn + 1, ..self.order };
         if let Some(entry) = self.entries.get_mut(asked.key()) {
             self.octets += reply.len();
-            if entry.orders.len() < ORDERS_MAX {
+            if entry.orders.len() < entry.orders_max {
                 entry.orders.push(reply.into());
             } else {
-                let place = (entry.hits / HITS_PER_ORDER) as usize % ORDERS_MAX;
+                let place = entry.order.turn as usize % entry.orders_max;
                 self.octets -= entry.orders[place].len();
                 entry.orders[place] = reply.into();
             }
+            entry.order = order;
         } else {
             let orders = vec![reply.into()];
-            let generation = self.generation;
-            let entry = Entry { orders, is_ordered, code, basis, generation, hits: 0, is_used: true };
+            let (generation, orders_max) = (self.generation, orders_max(answers));
+            let entry = Entry { orders, orders_max, order, code, basis, generation, hits: 0, is_used: true };
             self.octets += cost(asked.key(), &entry);
             self.entries.insert(asked.key().into(), entry);
         }
@@ -150,6 +174,15 @@ impl Table {
             self.entries.clear();
             self.octets = 0;
         }
+    }
+}
+
+/// In how many orders that many answers are kept: each comes first in as many as every other.
+fn orders_max(answers: usize) -> usize {
+    match answers {
+        0 | 1 => 1,
+        2..=ORDERS_MAX => ORDERS_MAX - ORDERS_MAX % answers,
+        _ => ORDERS_MAX,
     }
 }
 

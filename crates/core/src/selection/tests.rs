@@ -76,11 +76,25 @@ fn orders_by_az_and_then_by_chance() {
     }
     let mut orders = BTreeSet::new();
     for seed in 0..200 {
-        let selection = select(&all, Preference { seed, az: Some("eu-west-1a") });
+        let selection = select(&all, Preference { seed, az: Some("eu-west-1a"), ..Preference::default() });
         assert!(selection.endpoints[..3].iter().all(|e| e.az.is_some()), "seed {seed}");
         orders.insert(selection.endpoints.iter().map(|e| e.key.clone()).collect::<Vec<_>>());
     }
     assert_eq!(orders.len(), 36, "all of 3! x 3! orders come up");
+}
+
+#[test]
+fn the_nearest_take_turns_to_come_first() {
+    let mut all: Vec<Endpoint> = (0..7).map(|id| endpoint(id, State::Usable)).collect();
+    all[..3].iter_mut().for_each(|endpoint| endpoint.az = Some("eu-west-1a".to_owned()));
+    for (az, near) in [(Some("eu-west-1a"), 3), (Some("eu-west-1b"), 7), (None, 7)] {
+        for seed in 0..50 {
+            let first = |turn| select(&all, Preference { seed, turn, az }).endpoints[0].key.clone();
+            let firsts: BTreeSet<_> = (0..near).map(first).collect();
+            assert_eq!(firsts.len(), near as usize, "{az:?}, seed {seed}");
+            assert_eq!(first(0), first(near));
+        }
+    }
 }
 
 #[test]
@@ -146,7 +160,7 @@ proptest! {
     ) {
         let all: Vec<Endpoint> = picks.iter().enumerate().map(|(id, pick)| endpoint(id, WORST_FIRST[*pick])).collect();
         let best = all.iter().filter_map(|e| Rank::of(e.state)).min();
-        let selection = select(&all, Preference { seed, az: None });
+        let selection = select(&all, Preference { seed, ..Preference::default() });
         prop_assert_eq!(selection.rank, best);
         let expected = all.iter().filter(|e| best.is_some() && Rank::of(e.state) == best).count();
         let distinct: BTreeSet<_> = selection.endpoints.iter().map(|e| &e.key).collect();

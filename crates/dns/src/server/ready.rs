@@ -41,16 +41,16 @@ impl Server {
             return Step::Send;
         }
         let Decoded::Ask(request) = decode(packet.octets, packet.transport) else { return self.begin(packet, out) };
-        let wait = match self.outcome(&request, packet.peer, &view) {
+        let wait = match self.outcome(&request, packet.peer, (&view, table.order())) {
             Outcome::Reply(reply) => {
                 // Of names that do not exist nothing is kept: random ones would fill the table.
                 let service = self.service_of(&request, packet).filter(|_| reply.code == ResponseCode::NoError);
                 let basis = service.map(|service| Basis::new(service, &view, reply.has_soa));
-                let (code, is_ordered) = (reply.code, reply.answers.len() > 1);
+                let (code, answers) = (reply.code, reply.answers.len());
                 self.write(&request, reply, out);
                 let is_whole = out.get(2).is_some_and(|flags| flags & TRUNCATED == 0);
                 if let Some(basis) = basis.filter(|_| is_whole) {
-                    table.keep(&asked, Ready { reply: out, code, is_ordered, basis });
+                    table.keep(&asked, Ready { reply: out, code, answers, basis });
                 }
                 return Step::Send;
             }

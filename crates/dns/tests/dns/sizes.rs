@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hickory_proto::op::{Edns, Message};
 use hickory_proto::rr::{RData, RecordType};
 use portolan_core::view::View;
-use portolan_dns::answer::{Client, Outcome, Perspective, answer};
+use portolan_dns::answer::{Client, Order, Outcome, Perspective, answer};
 use portolan_dns::wire::{Decoded, Transport, decode, encode};
 
 use crate::fixture;
@@ -25,8 +25,13 @@ fn reply(view: &View, transport: Transport, payload: Option<u16>, record_type: &
     let Decoded::Ask(request) = decode(&message.to_vec().unwrap(), transport) else { panic!("a good question") };
     let authority = fixture::authority();
     let octets_max = request.reply_octets_max();
-    let client =
-        Client { perspective: Perspective::Registry, az: None, octets_max, order_seed: 3, authority: &authority };
+    let client = Client {
+        perspective: Perspective::Registry,
+        az: None,
+        octets_max,
+        order: Order::once(3),
+        authority: &authority,
+    };
     let Outcome::Reply(reply) = answer(request.question.as_ref().unwrap(), view, &client) else { panic!("known") };
     let mut octets = Vec::new();
     encode(&request, &reply, &authority, &mut octets);
