@@ -272,8 +272,19 @@ impl Scene {
         }
         let running = said.values().filter(|task| task.status == TaskStatus::Running && task.is_wanted);
         let portless = running.filter(|task| task.containers.iter().any(|own| own.report.ports.is_empty()));
+        // ECS goes on to tell of tasks on a machine that ended, for a while; EC2 tells its addresses no more.
+        let portless = portless.filter(|task| self.machine_state_of(&task.arn).is_none_or(|state| state == "running"));
         differences.extend(portless.map(|task| format!("{} has no ports: {task:#?}", task.arn)));
         differences
+    }
+
+    /// What EC2 says of the machine under a task; `None`: there is none.
+    fn machine_state_of(&self, task_arn: &str) -> Option<String> {
+        self.aws.with(|state| {
+            let instance_arn = state.world.tasks.get(task_arn)?.said.container_instance_arn.clone()?;
+            let instance = state.world.instances.get(&instance_arn)?;
+            state.world.machines.get(&instance.said.ec2_instance_id).map(|machine| machine.state.clone())
+        })
     }
 
     fn wrongs(&self) -> Vec<String> {

@@ -20,6 +20,10 @@ const WELL_FOR_MS: u64 = 3_600_000;
 const UNWELL_FOR_MS: u64 = 300_000;
 const UNKNOWN_FOR_MS: u64 = 60_000;
 
+/// How long EC2 has to answer that it does not know a machine before that means anything: it learns of new ones late, and
+/// one replica of it later than another, milliseconds.
+const UNHEARD_MIN_MS: u64 = 600_000;
+
 /// How old an event may be that says more than that EC2 should be asked, milliseconds.
 const EVENT_AGE_MAX_MS: u64 = 600_000;
 
@@ -62,6 +66,8 @@ pub(super) struct Machine {
     pub(super) first_seen_ms: u64,
     power: Power,
     power_at_ms: u64,
+    /// When it last began to say so, Unix milliseconds.
+    power_since_ms: u64,
     warned_at_ms: Option<u64>,
     /// When EC2 is to be asked, Unix milliseconds.
     due_ms: u64,
@@ -95,6 +101,9 @@ impl Machine {
         // A machine that EC2 knows no longer did not come back from where it was.
         let is_known_better = power == Power::Unheard && self.power > Power::Running;
         if self.power != Power::Ended && !is_known_better && (at_ms, power) > (self.power_at_ms, self.power) {
+            if self.power != power {
+                self.power_since_ms = at_ms;
+            }
             (self.power_at_ms, self.power) = (at_ms, power);
         }
     }
@@ -117,7 +126,7 @@ impl Machine {
     /// Whether it takes tasks, by EC2's word and by what ECS says of its registration. `is_missing`: two listings lack it.
     pub(super) fn status(&self, registration: Registration, is_missing: bool, now_ms: u64) -> InstanceStatus {
         let is_warned = self.warned_at_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(WARNED_FOR_MS));
-        match (self.power, registration) {
+        match (self.settled_power(), registration) {
             (Power::Ended | Power::Stopped, _) => InstanceStatus::Terminated,
             // Gone from ECS and unknown to EC2: it ended long ago.
             (Power::Unheard, Registration::Inactive) => InstanceStatus::Terminated,
@@ -128,6 +137,12 @@ impl Machine {
             _ if is_warned || now_ms < self.drained_until_ms => InstanceStatus::Draining,
             (Power::NotKnown | Power::Unheard | Power::Running, Registration::Active) => InstanceStatus::Active,
         }
+    }
+
+    /// What EC2 says, once that means anything.
+    fn settled_power(&self) -> Power {
+        let has_lasted = self.power_at_ms.saturating_sub(self.power_since_ms) >= UNHEARD_MIN_MS;
+        if self.power == Power::Unheard && !has_lasted { Power::NotKnown } else { self.power }
     }
 
     /// ECS said something new of its registration.
@@ -174,7 +189,13 @@ impl Machine {
             self.addresses = addresses;
         }
         self.az = az.or(self.az.take());
-        self.due_ms = asked_ms + if power == Power::Running { WELL_FOR_MS } else { UNWELL_FOR_MS };
+        let wait_ms = match power {
+            // Nothing on it can be reached before it has one.
+            Power::Running if self.addresses.is_empty() => UNKNOWN_FOR_MS,
+            Power::Running => WELL_FOR_MS,
+            Power::NotKnown | Power::Unheard | Power::Stopping | Power::Stopped | Power::Ended => UNWELL_FOR_MS,
+        };
+        self.due_ms = asked_ms + wait_ms;
     }
 
     /// EC2 may not be asked.
@@ -208,6 +229,7 @@ mod tests {
         for (power, registration, is_missing, expected) in rows {
             let mut machine = Machine::new(0);
             machine.hear(power, 1);
+            machine.hear(power, 1 + UNHEARD_MIN_MS);
             assert_eq!(
                 machine.status(registration, is_missing, 2),
                 expected,
@@ -230,6 +252,20 @@ mod tests {
         machine.hear(Power::Ended, 7);
         machine.hear(Power::Running, 8);
         assert_eq!((machine.power, machine.is_due(u64::MAX)), (Power::Ended, false));
+    }
+
+    #[test]
+    fn that_ec2_does_not_know_a_machine_means_something_only_after_ten_minutes() {
+        let mut machine = Machine::new(0);
+        let mut check = |at_ms, power, expected| {
+            machine.hear(power, at_ms);
+            assert_eq!(machine.status(Registration::Active, true, at_ms), expected, "{at_ms}");
+        };
+        check(1, Power::Unheard, InstanceStatus::Active);
+        check(600_000, Power::Unheard, InstanceStatus::Active);
+        check(600_001, Power::Unheard, InstanceStatus::Terminated);
+        check(600_002, Power::Running, InstanceStatus::Active);
+        check(600_003, Power::Unheard, InstanceStatus::Active);
     }
 
     #[test]
@@ -261,6 +297,8 @@ mod tests {
         assert!(machine.is_due(0));
         machine.asked(0);
         assert!(!machine.is_due(1));
+        machine.answered(Some((Power::Running, Vec::new(), None)), 0);
+        assert_eq!((machine.is_due(59_999), machine.is_due(60_000)), (false, true), "it has no address yet");
         let address = vec!["10.0.0.1".parse().unwrap()];
         machine.answered(Some((Power::Running, address.clone(), None)), 1);
         assert_eq!((machine.is_due(HOUR_MS), machine.is_due(HOUR_MS + 1)), (false, true));
