@@ -7,10 +7,10 @@ CARGO ?= cargo
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-# The programs under test are built first and in the tests' own profile: it shares every compiled dependency with the
-# tests, so that nothing is compiled twice. Each test program makes at most two Docker engines at once.
+# The programs under test are built together with the tests and in their profile: built alone they would have other features
+# of their dependencies, and the AWS SDK would be compiled twice. Each test program makes at most two Docker engines at once.
 test: packages ## run every test; as root it installs what it needs, otherwise it says what it skips
-	$(CARGO) build --workspace --locked --bins
+	$(CARGO) build --workspace --locked --all-targets
 	PORTOLAN_BIN="$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/debug" $(CARGO) test --workspace --locked
 	fuzz/run 10
 

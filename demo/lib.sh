@@ -2,9 +2,8 @@
 
 STATE=${PORTOLAN_DEMO_STATE:-/var/tmp/portolan-demo}
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
-# `dev` reuses what the tests built.
-PROFILE=${PORTOLAN_DEMO_PROFILE:-quick}
-BIN=$TARGET/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")
+# `PORTOLAN_BIN` names the folder of programs that are built already.
+BIN=${PORTOLAN_BIN:-$TARGET/quick}
 DEMO_LABEL=com.example.portolan-demo
 CLUSTER=demo
 BOLD='' PLAIN=''
@@ -48,8 +47,11 @@ install_missing() {
 }
 
 build_programs() {
+  if [ -n "${PORTOLAN_BIN:-}" ]; then
+    return
+  fi
   step "Building Portolan"
-  cargo build --quiet --locked --profile "$PROFILE" --bin portolan
+  cargo build --quiet --locked --profile quick --bin portolan
 }
 
 # Uses the engine that runs; else starts one of the demo's own, which `demo/clean` ends by its pid.
