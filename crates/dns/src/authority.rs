@@ -1,6 +1,8 @@
 //! What this server says of the zone itself: its name, its name server, and how long an answer may be kept.
 
-use portolan_core::lookup::Zone;
+use std::net::IpAddr;
+
+use portolan_core::lookup::{Meaning, Zone, lookup};
 use thiserror::Error;
 
 use crate::wire::WireName;
@@ -55,6 +57,8 @@ pub struct Authority {
     pub ttl: Ttl,
     pub(crate) zone_name: WireName,
     pub(crate) name_server: WireName,
+    /// Told beside the name server's name, when that is one of the zone's own.
+    pub(crate) name_server_address: Option<IpAddr>,
     pub(crate) mailbox: WireName,
 }
 
@@ -73,8 +77,13 @@ impl Authority {
         let shown = || NameServerError(portolan_core::refusal::shown(name_server, 120));
         let zone_name = WireName::parse(&zone.to_string()).expect("a zone is a DNS name by construction");
         let mailbox = WireName::parse(&format!("hostmaster.{zone}")).expect("a zone leaves room for a label");
+        let labels: Vec<&[u8]> = name_server.trim_end_matches('.').split('.').map(str::as_bytes).collect();
+        let name_server_address = match lookup(&labels, &zone) {
+            Meaning::Address(address) => Some(address),
+            _ => None,
+        };
         let is_short = name_server.len() <= NAME_SERVER_CHARACTERS_MAX;
         let name_server = WireName::parse(name_server).filter(|_| is_short).ok_or_else(shown)?;
-        Ok(Authority { zone, ttl, zone_name, name_server, mailbox })
+        Ok(Authority { zone, ttl, zone_name, name_server, name_server_address, mailbox })
     }
 }

@@ -1,7 +1,7 @@
 //! A reply to bytes, cut to what the asker can take.
 //!
 //! Answers go in while they fit; if one does not, TC is set and nothing follows. The additional section has the
-//! addresses of exactly the SRV targets that went in, as far as there is room, and never sets TC (RFC 2181 section 9).
+//! addresses of exactly the targets (of SRV, of NS) that went in, as far as there is room, and never sets TC (RFC 2181 section 9).
 //! Room for the OPT record is kept from the start.
 
 use std::net::IpAddr;
@@ -125,7 +125,7 @@ struct Writer<'o> {
     end: usize,
     /// Where the zone's name stands, at the end of the question's.
     zone_at: Option<u16>,
-    /// The SRV targets written, and where.
+    /// The names of addresses that were written, and where.
     targets: Vec<(IpAddr, usize)>,
 }
 
@@ -165,7 +165,10 @@ impl Writer<'_> {
                 }
                 Answer::Pointer(name) => w.text_name(name),
                 Answer::Soa => w.soa_data(reply, authority),
-                Answer::NameServer => w.name(&authority.name_server, authority),
+                Answer::NameServer => {
+                    target = authority.name_server_address.map(|address| (address, w.out.len()));
+                    w.name(&authority.name_server, authority);
+                }
                 Answer::Minimal => w.out.extend_from_slice(b"\x07RFC8482\x00"),
             });
         });

@@ -16,6 +16,14 @@ const SRV_OCTETS: usize = 2 + 10 + 6 + "-ip-255-255-255-255-addr-ecs-internal-".
 const A_OCTETS: usize = 16;
 
 fn reply(view: &View, transport: Transport, payload: Option<u16>, record_type: &str) -> (Message, usize, usize) {
+    reply_in(Order::once(3), view, (transport, payload, record_type))
+}
+
+fn reply_in(
+    order: Order,
+    view: &View,
+    (transport, payload, record_type): (Transport, Option<u16>, &str),
+) -> (Message, usize, usize) {
     let mut message = query("sized.prod.ecs.internal.", record_type);
     if let Some(payload) = payload {
         let mut edns = Edns::new();
@@ -25,13 +33,7 @@ fn reply(view: &View, transport: Transport, payload: Option<u16>, record_type: &
     let Decoded::Ask(request) = decode(&message.to_vec().unwrap(), transport) else { panic!("a good question") };
     let authority = fixture::authority();
     let octets_max = request.reply_octets_max();
-    let client = Client {
-        perspective: Perspective::Registry,
-        az: None,
-        octets_max,
-        order: Order::once(3),
-        authority: &authority,
-    };
+    let client = Client { perspective: Perspective::Registry, az: None, octets_max, order, authority: &authority };
     let Outcome::Reply(reply) = answer(request.question.as_ref().unwrap(), view, &client) else { panic!("known") };
     let mut octets = Vec::new();
     encode(&request, &reply, &authority, &mut octets);
@@ -63,6 +65,35 @@ fn an_answer_is_as_large_as_it_can_be_and_says_when_it_is_cut() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn of_a_set_that_is_cut_every_endpoint_is_seen_soon() {
+    for (count, transport, payload) in [
+        (50, Transport::Udp, None),
+        (500, Transport::Udp, Some(1232)),
+        (5_000, Transport::Tcp, None),
+        (20_000_u32, Transport::Tcp, None),
+    ] {
+        let mut view = fixture::view();
+        let address = |id: u32| format!("10.{}.{}.{}", id >> 16, id >> 8 & 255, id & 255);
+        let all = (0..count).map(|id| fixture::endpoint(id, &address(id), 40000, 80)).collect();
+        fixture::insert(&mut view, "sized", None, Some(all));
+        let mut seen = BTreeSet::new();
+        let mut questions = 0;
+        let mut per_answer = 1;
+        // Drawing a fair share at a time: that one of all is still unseen then has a chance of e^-9.
+        let enough =
+            |per_answer: usize| (f64::from(count) / per_answer as f64 * (f64::from(count).ln() + 9.0)) as usize;
+        while seen.len() < count as usize {
+            let (message, ..) = reply_in(Order::once(questions as u64), &view, (transport, payload, "A"));
+            per_answer = message.answers.len();
+            seen.extend(message.answers.iter().map(ToString::to_string));
+            questions += 1;
+            assert!(questions <= enough(per_answer), "{} of {count} after {questions} questions", seen.len());
+        }
+        println!("{count} endpoints, {per_answer} in an answer: all seen after {questions} questions");
     }
 }
 
