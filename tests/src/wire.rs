@@ -115,7 +115,10 @@ impl Shared {
         if !self.is_whole() {
             return Ok(client.shutdown(Shutdown::Both)?);
         }
-        let server = self.to.inside(|| TcpStream::connect(self.addr))??;
+        let Ok(server) = self.to.inside(|| TcpStream::connect(self.addr))? else {
+            // Nobody listens there: whoever asks sees that, as on any wire.
+            return Ok(client.shutdown(Shutdown::Both)?);
+        };
         lock(&self.connections).push(server.try_clone()?);
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;

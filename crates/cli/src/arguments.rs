@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portolan_runtime::settings::parse_duration;
 
@@ -77,9 +78,10 @@ pub(crate) enum Command {
   portolan services elasticsearch.prod     the same, of cluster `prod`")]
     Services {
         /// SERVICE or SERVICE.CLUSTER
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: Option<String>,
         /// Only this cluster
-        #[arg(long)]
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
         cluster: Option<String>,
     },
     /// The nodes, and whether their sidecars speak
@@ -92,6 +94,7 @@ pub(crate) enum Command {
   portolan links elasticsearch")]
     Links {
         /// SERVICE or SERVICE.CLUSTER
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         service: Option<String>,
     },
     /// What a client would get for a name; asks the local sidecar, else the registry, and says which
@@ -101,6 +104,7 @@ pub(crate) enum Command {
   portolan resolve 198.18.7.9                             which name an address has")]
     Resolve {
         /// Any name of the zone, with or without the zone, or an address
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// Why a name answers what it answers: each candidate, each witness, the rule that decided
@@ -108,6 +112,7 @@ pub(crate) enum Command {
   portolan explain elasticsearch.prod")]
     Explain {
         /// Any name of a service, with or without the zone
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// Changes as they happen, until interrupted
@@ -117,13 +122,14 @@ pub(crate) enum Command {
   portolan watch -o json | jq .to")]
     Watch {
         /// SERVICE or SERVICE.CLUSTER
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         service: Option<String>,
     },
     /// Waits until as many tasks of a service are usable; fails with the reasons of those that stopped
     #[command(
         after_help = "Counted are tasks (without ECS: containers) of any deployment whose every port is usable. It fails
 when the time is over, or when ECS calls the service's deployment FAILED, and then prints the tasks that
-stopped meanwhile: why, and with which exit codes.
+stopped meanwhile, or else before: why, and with which exit codes.
 
 Examples:
   portolan wait web.prod                        as many as ECS should run
@@ -146,6 +152,7 @@ Examples:
     )]
     Drain {
         /// NODE, NODE.CLUSTER, or the id of a task or a container; without one: what is drained and evicted
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         target: Option<String>,
         /// Puts it back
         #[arg(long, requires = "target", conflicts_with = "reason")]
@@ -164,6 +171,7 @@ Examples:
     )]
     Evict {
         /// The id of a task or a container, or 12 characters of it or more
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         /// Why, for those who miss it
         #[arg(long, required_unless_present = "undo", conflicts_with = "undo", value_name = "TEXT")]
@@ -220,6 +228,7 @@ pub(crate) struct AwsArguments {
 #[derive(Debug, Args)]
 pub(crate) struct WaitArguments {
     /// SERVICE or SERVICE.CLUSTER; with the cluster it need not be there yet
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) service: String,
     /// How many; else as many as ECS should run, else 1
     #[arg(long, value_name = "N")]
@@ -238,6 +247,7 @@ pub(crate) enum ExternalCommand {
   portolan external list db.prod")]
     List {
         /// SERVICE.CLUSTER, or SERVICE where only one cluster has it declared
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         service: Option<String>,
     },
     /// Declares a service, or replaces what was declared
@@ -256,6 +266,7 @@ Examples:
   portolan external delete db.prod")]
     Delete {
         /// SERVICE.CLUSTER, or SERVICE where only one cluster has it declared
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         service: String,
     },
 }

@@ -289,6 +289,8 @@ pub fn decide(witnesses: &Witnesses) -> Decision {
     }
     match witnesses.operator {
         Operator::Nothing => witnessed,
+        // Draining ones are a last resort, and what never passed its check is none: an order only takes away.
+        Operator::Drained if witnessed.state == State::Starting => witnessed,
         Operator::Drained => {
             let passed =
                 matches!(witnessed.state, State::Usable | State::Unverified(_) | State::Draining { passed: true });

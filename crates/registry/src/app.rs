@@ -96,7 +96,8 @@ pub async fn start_with(
         jobs,
         Arc::new(Server { view, authority: authority.clone(), role: Role::Registry, metrics: dns_metrics }),
     );
-    let joined = Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock };
+    let joined =
+        Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock, http_port: bound.http.port() };
     Surface::new(jobs.clone(), joined).serve(grpc);
     let readers = catalog.clone();
     let readiness = move || match readers.peek().view.readiness {

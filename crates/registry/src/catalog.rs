@@ -301,6 +301,8 @@ pub struct Event {
     pub to: State,
     /// The row of the table that moved it; `None`: it is no longer reported.
     pub rule: Option<Rule>,
+    /// Why an operator ordered it, when that is the row and the operator said why.
+    pub order_reason: Option<String>,
     /// Exit code of its run, when it ended and Docker has told it.
     pub exit_code: Option<i64>,
     /// Whether the kernel killed it for memory.

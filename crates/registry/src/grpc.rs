@@ -49,6 +49,8 @@ pub(crate) struct Joined {
     pub(crate) catalog: Reader<Catalog>,
     pub(crate) switchboard: Switchboard,
     pub(crate) clock: Clock,
+    /// Of the HTTP surface: told to sidecars, for those who look for it on their nodes.
+    pub(crate) http_port: u16,
 }
 
 impl Surface {

@@ -50,7 +50,7 @@ pub(crate) struct Admin {
     pub(crate) dns: node_dns::Bound,
     /// Brings endpoints.
     pub(crate) follows: Follows,
-    /// Where the registry's HTTP is, as far as this node can tell.
+    /// Where the registry's HTTP is, as far as this node can tell without one that is connected.
     pub(crate) registry_http: Option<String>,
 }
 
@@ -147,7 +147,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         sent: progress.sent,
         acknowledged: progress.acknowledged,
         refused: progress.refused,
-        registry_http: admin.registry_http.clone(),
+        registry_http: progress.registry_http.or_else(|| admin.registry_http.clone()),
         dns: admin.dns.get().copied(),
         has_links: admin.links.is_some(),
         services: view.services.len(),

@@ -247,10 +247,11 @@ fn authority(settings: &Settings) -> anyhow::Result<Authority> {
     Ok(Authority::new(zone, Ttl::default(), &name_server)?)
 }
 
-/// A registry on this machine has its HTTP where it is by default; of another this node knows nothing.
+/// Of a registry that has not said where its HTTP is: one on this machine first.
 fn registry_http(registries: &[Uri]) -> Option<String> {
     let is_here = |registry: &&Uri| matches!(registry.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
-    registries.iter().find(is_here).map(|_| "http://127.0.0.1:8500".to_owned())
+    let registry = registries.iter().find(is_here).or(registries.first())?;
+    connection::http_of(registry, None)
 }
 
 /// Whose container an address belongs to.

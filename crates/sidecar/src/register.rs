@@ -16,10 +16,10 @@ use portolan_runtime::published::Reader;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Uri};
 use tracing::{debug, error};
 
-use crate::connection::SILENCE_MAX;
+use crate::connection::{SILENCE_MAX, http_of};
 use crate::identity::Identity;
 use crate::prober::Prober;
 use crate::registration::LocalState;
@@ -66,6 +66,8 @@ pub(crate) struct Progress {
     pub(crate) acknowledged: u64,
     /// The registry's reason, when it refused this node.
     pub(crate) refused: Option<String>,
+    /// Where the HTTP of the registry is that welcomed this node.
+    pub(crate) registry_http: Option<String>,
 }
 
 /// Registers over any number of connections.
@@ -91,15 +93,22 @@ impl Registrar {
         (Registrar { identity, local, view, prober, progress }, receiver)
     }
 
-    /// Runs over one connection until it fails.
-    pub(crate) async fn run(&mut self, mut client: RegistryClient<Channel>, peer: wire::Peer) -> RegisterError {
+    /// Runs over one connection to `registry` until it fails.
+    pub(crate) async fn run(
+        &mut self,
+        mut client: RegistryClient<Channel>,
+        peer: wire::Peer,
+        registry: &Uri,
+    ) -> RegisterError {
         let (up, requests) = mpsc::channel(REQUESTS_QUEUED);
         let hello = wire::RegisterHello { peer: Some(peer), bindings: self.bindings() };
         // The queue is empty: this send cannot fail.
         up.try_send(request(register_request::Kind::Hello(hello))).ok();
-        let failure = match client.register(ReceiverStream::new(requests)).await {
-            Ok(response) => self.converse(&up, response.into_inner()).await,
-            Err(status) => RegisterError::Call(Box::new(status)),
+        // Whoever takes connections and says nothing, such as a balancer before a dead host, is silent, too.
+        let failure = match timeout(SILENCE_MAX, client.register(ReceiverStream::new(requests))).await {
+            Ok(Ok(response)) => self.converse(&up, response.into_inner(), registry).await,
+            Ok(Err(status)) => RegisterError::Call(Box::new(status)),
+            Err(_) => RegisterError::Silent,
         };
         self.lost();
         if let RegisterError::Refused(reason) = &failure {
@@ -111,13 +120,14 @@ impl Registrar {
 
     /// The connection ended: until the next welcome there is no session to report in.
     pub(crate) fn lost(&self) {
-        self.progress.send_modify(|progress| progress.is_connected = false);
+        self.progress.send_modify(|progress| (progress.is_connected, progress.registry_http) = (false, None));
     }
 
     async fn converse(
         &mut self,
         up: &mpsc::Sender<wire::RegisterRequest>,
         mut down: tonic::Streaming<wire::RegisterResponse>,
+        registry: &Uri,
     ) -> RegisterError {
         let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
         let mut silent_at = Instant::now() + SILENCE_MAX;
@@ -128,7 +138,7 @@ impl Registrar {
             let kind = tokio::select! {
                 message = next(&mut down) => {
                     silent_at = Instant::now() + SILENCE_MAX;
-                    match message.and_then(|message| self.take(message)) {
+                    match message.and_then(|message| self.take(message, registry)) {
                         Ok(Taken::Welcome) if self.local.peek().is_complete => self.report(),
                         Ok(Taken::Welcome | Taken::Nothing) => continue,
                         Ok(Taken::Probe(probe)) => match self.probe(probe, &results) {
@@ -159,11 +169,12 @@ impl Registrar {
         }
     }
 
-    fn take(&self, message: wire::RegisterResponse) -> Result<Taken, RegisterError> {
+    fn take(&self, message: wire::RegisterResponse, registry: &Uri) -> Result<Taken, RegisterError> {
         match message.kind {
             Some(register_response::Kind::Welcome(welcome)) => {
                 self.progress.send_modify(|progress| {
-                    *progress = Progress { is_connected: true, session: welcome.session, ..Progress::default() };
+                    let (session, registry_http) = (welcome.session, http_of(registry, welcome.http_port));
+                    *progress = Progress { is_connected: true, session, registry_http, ..Progress::default() };
                 });
                 return Ok(Taken::Welcome);
             }

@@ -171,9 +171,9 @@ impl Reporter<'_> {
         let mut reports: Vec<ContainerReport> = registered.map(|container| self.live_report(container)).collect();
         reports.extend(state.ended().filter_map(|ended| {
             let facts = &ended.facts;
-            let last = self.previous.reports.iter().find(|last| last.id == facts.id && last.run == facts.run);
-            // A run that was never published has nothing to take back.
-            last.map(|last| ContainerReport { phase: Phase::Died(ended.ending.clone()), ..last.clone() })
+            let last = self.previous.reports.iter().find(|last| last.id == facts.id && last.run == facts.run).cloned();
+            let last = last.or_else(|| self.unseen_report(facts))?;
+            Some(ContainerReport { phase: Phase::Died(ended.ending.clone()), ..last })
         }));
         reports.sort_by(|a, b| (&a.id, a.run).cmp(&(&b.id, b.run)));
         let left_out = resolved.iter().filter_map(|container| {
@@ -191,6 +191,16 @@ impl Reporter<'_> {
             clients: resolved.iter().flat_map(addresses).collect(),
             docker,
         }
+    }
+
+    /// Of a run that ended before it was published: who it was. Nobody connects to it, so where it was matters no more.
+    fn unseen_report(&self, facts: &Facts) -> Option<ContainerReport> {
+        let mut refusals = facts.declaration.refusals.clone();
+        let identity = identity::identify(facts, &self.node.key.cluster, &mut refusals);
+        let left_out = left_out(facts);
+        let ports = ports::of_unseen(facts, self.node);
+        let unseen = Resolved { facts, is_stopping: false, left_out, identity, ports, refusals };
+        left_out.is_none().then(|| self.live_report(&unseen))
     }
 
     fn live_report(&self, container: &Resolved<'_>) -> ContainerReport {

@@ -84,11 +84,8 @@ fn path(key: &Key) -> String {
 
 /// SERVICE.CLUSTER; what follows the cluster is the zone.
 fn whole_key(name: &str) -> Result<Key, Failure> {
-    let (service, rest) = name.trim_end_matches('.').split_once('.').ok_or_else(|| Failure::Usage {
-        text: format!("`{0}` has no cluster: name the service as SERVICE.CLUSTER, such as {0}.prod", safe(name)),
-    })?;
-    let cluster = rest.split('.').next().unwrap_or(rest);
-    Ok(Key { cluster: cluster.to_owned(), service: service.to_owned() })
+    Key::whole(name)
+        .ok_or_else(|| Failure::Usage { text: format!("`{}` is not SERVICE.CLUSTER, such as db.prod", safe(name)) })
 }
 
 /// What the command line declares, as the API takes it.

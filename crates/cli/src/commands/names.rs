@@ -16,6 +16,16 @@ pub(crate) struct Key {
     pub(crate) service: String,
 }
 
+impl Key {
+    /// What SERVICE.CLUSTER names; what follows the cluster is the zone. `None`: one of the two is missing.
+    pub(super) fn whole(name: &str) -> Option<Key> {
+        let (service, rest) = name.trim_end_matches('.').split_once('.')?;
+        let cluster = rest.split('.').next().unwrap_or(rest);
+        let is_whole = !service.is_empty() && !cluster.is_empty();
+        is_whole.then(|| Key { cluster: cluster.to_owned(), service: service.to_owned() })
+    }
+}
+
 /// Whether a person who says `name` may mean that service.
 pub(super) fn is_called(service: &str, cluster: &str, name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -34,10 +44,8 @@ impl Asker<'_> {
         if let Some(cluster) = cluster {
             return Ok(Key { cluster: cluster.to_owned(), service: name.to_owned() });
         }
-        if let Some((service, rest)) = name.trim_end_matches('.').split_once('.') {
-            // What follows the cluster is the zone.
-            let cluster = rest.split('.').next().unwrap_or(rest);
-            return Ok(Key { cluster: cluster.to_owned(), service: service.to_owned() });
+        if let Some(key) = Key::whole(name) {
+            return Ok(key);
         }
         let answer: Answer<ServiceList> = self.get(registry, "/api/services").await?;
         let called = |s: &&portolan_registry::http::api::ServiceSummary| is_called(&s.service, &s.cluster, name);
@@ -66,6 +74,20 @@ impl Asker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_name_has_a_service_and_a_cluster() {
+        let check = |name: &str, expected: Option<(&str, &str)>| {
+            let key = Key::whole(name);
+            let found = key.as_ref().map(|key| (key.service.as_str(), key.cluster.as_str()));
+            assert_eq!(found, expected, "{name}");
+        };
+        check("es.prod", Some(("es", "prod")));
+        check("es.prod.ecs.internal.", Some(("es", "prod")));
+        for none in ["es", "es.", ".prod", "..", "../../api/external", "es..prod", ""] {
+            check(none, None);
+        }
+    }
 
     #[test]
     fn knows_what_people_call_a_service() {

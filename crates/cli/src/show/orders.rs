@@ -1,7 +1,7 @@
 //! Orders, declared services, and what a wait came to.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use portolan_registry::http::api::{External, ExternalList, Order, OrderList};
 
@@ -97,7 +97,15 @@ pub(crate) fn external<W: Write>(screen: &mut Screen<W>, service: &External) -> 
         if service.unresolved.contains(&endpoint.host) {
             places.push("(not resolved)".to_owned());
         }
-        let places = if places.is_empty() { "(not resolved yet)".to_owned() } else { places.join(", ") };
+        let places = match endpoint.host.parse::<IpAddr>() {
+            _ if !places.is_empty() => places.join(", "),
+            // An address is its own place, before anybody looked at it.
+            Ok(address) if declaration.check.is_some() => {
+                format!("{} (not checked yet)", SocketAddr::new(address, endpoint.port))
+            }
+            Ok(address) => SocketAddr::new(address, endpoint.port).to_string(),
+            Err(_) => "(not resolved yet)".to_owned(),
+        };
         table.row(vec![
             endpoint.host.as_str().into(),
             format!("{}/{protocol}{name}", endpoint.port).into(),

@@ -376,6 +376,9 @@ pub struct Welcome {
     pub version: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "4")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of the HTTP API, at the host where this call was taken; absent: not told.
+    #[prost(uint32, optional, tag = "5")]
+    pub http_port: ::core::option::Option<u32>,
 }
 /// The report of that generation is durable.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -122,7 +122,8 @@ impl Builder {
     fn put_service(&mut self, before: Option<&Arc<Explained>>, built: Built, moment: Moment) {
         let Built { explained, endpoints, link, need } = built;
         let key = &explained.key.clone();
-        for event in events::between(before.map(Arc::as_ref), &explained, moment.index, moment.at_ms) {
+        let said = events::Said { index: moment.index, at_ms: moment.at_ms, stated: &self.held.stated };
+        for event in events::between(before.map(Arc::as_ref), &explained, said) {
             self.catalog.events.push_back(Arc::new(event));
         }
         while self.catalog.events.len() > EVENTS_MAX {

@@ -7,9 +7,10 @@ use portolan_core::ecs::EcsReport;
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use serde::de::DeserializeOwned;
 
+use super::Candidate;
 use crate::store::evidence::{
-    AbsenceRecord, AloneRecord, ClusterRecord, ExternalRecord, FamilyRecord, NameRecord, OrderRecord, ProbeRecord,
-    ResolvedRecord, ServiceRecord,
+    AbsenceRecord, AloneRecord, ClusterRecord, ExternalRecord, FamilyRecord, NameRecord, Order, OrderRecord,
+    ProbeRecord, ResolvedRecord, ServiceRecord,
 };
 use crate::store::{Key, Target, record};
 
@@ -44,6 +45,22 @@ pub struct Stated {
 }
 
 impl Stated {
+    /// The order that counts for a candidate, the strongest of those about it, and what it was said of.
+    pub fn order_about(&self, candidate: &Candidate) -> Option<(&Target, &OrderRecord)> {
+        let key = &candidate.key;
+        let task = candidate.task_id.clone().map(Target::Task);
+        let targets = [Target::Container(key.container_id.clone()), Target::Node(key.node.clone())];
+        let mut found = None;
+        for target in task.iter().chain(&targets) {
+            let Some((target, record)) = self.orders.get_key_value(target) else { continue };
+            if record.order == Order::Evict {
+                return Some((target, record));
+            }
+            found.get_or_insert((target, record.as_ref()));
+        }
+        found
+    }
+
     /// Takes one write in. Whether that is news: not when it says what was said before, or is none of ours.
     pub(super) fn apply(&mut self, key: &Key, value: Option<&[u8]>) -> bool {
         match key {

@@ -20,8 +20,10 @@ const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// The pause when too much was asked at once.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
-/// A refresh comes later by up to this part of its TTL, so that names that were declared together are not asked together.
+/// A refresh comes later by up to this part of its TTL, so that names that were declared together are not asked together;
+/// and never by more than that, so that what moved is found within its TTL and a second.
 const JITTER_PART: u32 = 10;
+const JITTER_MAX: Duration = Duration::from_millis(500);
 /// Addresses of one name that count, the lowest first: what has more is a load balancer for the whole world.
 pub(super) const ADDRESSES_MAX: usize = 32;
 
@@ -91,7 +93,7 @@ impl Host {
         self.failures = 0;
         let ttls = [&answers.v4, &answers.v6].into_iter().flatten().filter(|found| !found.addresses.is_empty());
         let ttl = ttls.map(|found| found.ttl).min().unwrap_or(TTL_MIN).clamp(TTL_MIN, TTL_MAX);
-        (news, ttl + (ttl / JITTER_PART).mul_f64(jitter))
+        (news, ttl + (ttl / JITTER_PART).min(JITTER_MAX).mul_f64(jitter))
     }
 }
 
@@ -172,9 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn refreshes_are_spread() {
-        let answers = Answers { v4: found(&["192.0.2.1"], 60), v6: UNANSWERED };
-        let (_, wait) = Host::default().take(&answers, "198.18.0.0/16".parse().unwrap(), 1.0);
-        assert_eq!(wait, Duration::from_secs(66), "never before the TTL is over");
+    fn refreshes_are_spread_over_no_more_than_a_moment() {
+        for (ttl_s, expected_ms) in [(1, 1_100), (4, 4_400), (60, 60_500), (300, 300_500), (9_000, 300_500)] {
+            let answers = Answers { v4: found(&["192.0.2.1"], ttl_s), v6: UNANSWERED };
+            let (_, wait) = Host::default().take(&answers, "198.18.0.0/16".parse().unwrap(), 1.0);
+            assert_eq!(wait, Duration::from_millis(expected_ms), "never before the TTL is over: {ttl_s} s");
+        }
     }
 }

@@ -32,7 +32,7 @@ type Up = Streaming<wire::RegisterRequest>;
 
 /// Serves one registration until either side ends it.
 pub(super) async fn converse(joined: Joined, down: Down, mut up: Up) {
-    let Joined { intake, catalog, switchboard, clock } = joined;
+    let Joined { intake, catalog, switchboard, clock, http_port } = joined;
     let (hello, can) = match timeout(HELLO_WITHIN, hello(&mut up)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(reason)) => return refuse(&down, reason).await,
@@ -53,7 +53,7 @@ pub(super) async fn converse(joined: Joined, down: Down, mut up: Up) {
     let number = session.number;
     info!(%node, session = number, "node {node} speaks, session {number}");
     let line = can.probe.then(|| switchboard.join(session.clone()));
-    let call = Call { intake, catalog, clock, session, down };
+    let call = Call { intake, catalog, clock, http_port, session, down };
     call.serve(up, line).await;
     info!(%node, session = number, "node {node}'s stream ended, session {number}");
     if let Err(error) = call.intake.end_session(&call.session, call.clock.now()).await {
@@ -66,6 +66,7 @@ struct Call {
     intake: Arc<Intake>,
     catalog: Reader<Catalog>,
     clock: Clock,
+    http_port: u16,
     session: Session,
     down: Down,
 }
@@ -77,6 +78,7 @@ impl Call {
             epoch: self.catalog.peek().epoch.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             features: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
+            http_port: Some(self.http_port.into()),
         };
         if send(&self.down, Kind::Welcome(welcome)).await.is_none() {
             return;

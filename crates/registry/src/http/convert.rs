@@ -179,6 +179,9 @@ pub(super) fn change(event: &Event, catalog: &Catalog) -> api::Change {
 
 fn reason(event: &Event) -> String {
     let mut reason = event.rule.map_or("it is no longer reported", |rule| rule.text()).to_owned();
+    if let Some(said) = &event.order_reason {
+        reason.push_str(&format!(", reason: {said}"));
+    }
     if let Some(code) = event.exit_code {
         reason.push_str(&format!(", exit code {code}"));
     }

@@ -19,7 +19,7 @@ use portolan_runtime::http::Problem;
 
 use super::read::{Patience, answer};
 use super::topics::{Scope, Topic};
-use super::{Shared, Surface, api, convert, orders};
+use super::{Shared, Surface, api, convert};
 use crate::catalog::{Catalog, Explained};
 
 /// How alike two names must be for one to be meant by the other.
@@ -138,6 +138,12 @@ impl Surface {
         }
     }
 
+    /// Whether ECS is a witness for `cluster`, or will be once it was listed.
+    fn has_ecs(&self, cluster: &Label, catalog: &Catalog) -> bool {
+        let is_asked = || self.shown.ecs.as_ref().is_some_and(|ecs| ecs.load().clusters.contains_key(cluster));
+        catalog.stated.clusters.contains_key(cluster) || is_asked()
+    }
+
     fn explanation(&self, explained: &Explained, part: &Part, catalog: &Catalog) -> Result<api::Explanation, Problem> {
         let key = &explained.key;
         let service = catalog.service(key);
@@ -152,7 +158,7 @@ impl Surface {
             .iter()
             .filter(|candidate| is_meant.contains(&candidate.key) || convert::is_meant(candidate, part))
             .map(|candidate| {
-                let order = orders::about(candidate, catalog).map(AsRef::as_ref);
+                let order = catalog.stated.order_about(candidate);
                 testimony::candidate(candidate, order, is_answered.contains(&candidate.key), now_ms)
             })
             .collect();
@@ -171,7 +177,7 @@ impl Surface {
             candidates,
             refused: convert::refused(&explained.refusals),
             stopped: explained.stopped.iter().map(testimony::stopped).collect(),
-            has_ecs: catalog.stated.clusters.contains_key(&key.cluster),
+            has_ecs: self.has_ecs(&key.cluster, catalog),
             ecs: catalog.stated.services.get(key).map(|record| convert::ecs_service(record)),
         })
     }

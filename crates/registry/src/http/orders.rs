@@ -6,7 +6,6 @@
 mod find;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -136,16 +135,6 @@ pub(super) async fn evict(
     ))]
 pub(super) async fn unevict(State(surface): Shared, Path(id): Path<String>) -> Result<Response, Problem> {
     surface.take_back(Order::Evict, |catalog| find::ordered_run(&id, Order::Evict, catalog)).await
-}
-
-/// The order that counts for a candidate, the strongest of those about it.
-pub(super) fn about<'a>(candidate: &Candidate, catalog: &'a Catalog) -> Option<&'a Arc<OrderRecord>> {
-    let orders = &catalog.stated.orders;
-    let task = candidate.task_id.clone().map(Target::Task);
-    let targets = [Target::Container(candidate.key.container_id.clone()), Target::Node(candidate.key.node.clone())];
-    let found: Vec<_> = task.iter().chain(&targets).filter_map(|target| orders.get(target)).collect();
-    let evicts = found.iter().find(|record| record.order == Order::Evict);
-    evicts.or(found.first()).copied()
 }
 
 /// The reason in a body, made harmless; empty where there is none.

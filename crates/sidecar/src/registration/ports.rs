@@ -141,6 +141,14 @@ pub(super) fn of(facts: &Facts, (sharing, node): (&Sharing<'_>, &Node), refusals
     ports
 }
 
+/// The ports of a run that is over and was never seen: Docker keeps their numbers inside the container, and forgets those
+/// of the host.
+pub(super) fn of_unseen(facts: &Facts, node: &Node) -> Vec<Port> {
+    let mut unsaid = Vec::new();
+    let reached = host_ports(facts, node, &mut unsaid);
+    reached.into_iter().filter_map(|reached| declare(facts, reached, (facts, node), &mut unsaid)).collect()
+}
+
 fn is_claimed(facts: &Facts, claimants: &[&Facts], reached: &Reached, refusals: &mut Vec<Refusal>) -> bool {
     let is_claimed = claimants.iter().any(|claimant| claimant.id == facts.id);
     if is_claimed && claimants.len() == 1 {

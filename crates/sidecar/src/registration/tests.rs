@@ -209,6 +209,31 @@ fn an_ended_run_keeps_its_last_report() {
 }
 
 #[test]
+fn a_run_that_ended_before_it_was_seen_is_told_with_its_ports() {
+    let of = |labels: Value| {
+        let mut state = State::default();
+        let now = Now { instant: Instant::now(), unix_ms: 77 };
+        let died = crate::docker::state::EventKind::Die(Some(78));
+        let event = crate::docker::state::Event { id: "c".into(), kind: died, at_ns: 20_000_000 };
+        assert_eq!(state.apply_event(&event, now), crate::docker::state::Inspect::Due);
+        let over = facts("c", 10, |inspected| {
+            inspected["State"] =
+                json!({"Running": false, "ExitCode": 78, "StartedAt": inspected["State"]["StartedAt"]});
+            inspected["NetworkSettings"] = json!({});
+            inspected["Config"]["Labels"] = labels.clone();
+        });
+        state.apply_facts(over, now);
+        report_all(&state)
+    };
+    let local = of(json!({"portolan.service": "x"}));
+    let [report] = local.reports.as_slice() else { panic!("{local:?}") };
+    assert_eq!(shown(report), "9200 at 10.0.0.7:9200 [fd00::7]:9200");
+    assert_eq!(report.candidates.label, Some(Label::fixed("x")));
+    assert!(matches!(&report.phase, Phase::Died(ending) if ending.exit_code == Some(78) && ending.at_ms == 20));
+    assert!(of(json!({"portolan.ignore": "true"})).reports.is_empty());
+}
+
+#[test]
 fn left_out_containers_are_said_and_not_reported() {
     let state = state([facts("c", 1, |inspected| inspected["Config"]["Labels"] = json!({"portolan.ignore": "true"}))]);
     let local = report_all(&state);

@@ -75,9 +75,10 @@ impl Subscriber {
             // The queue is empty: neither send can fail.
             up.try_send(request(kind)).ok();
         }
-        match client.subscribe(ReceiverStream::new(requests)).await {
-            Ok(response) => self.converse(&up, response.into_inner()).await,
-            Err(status) => SubscriptionError::Call(Box::new(status)),
+        match timeout(SILENCE_MAX, client.subscribe(ReceiverStream::new(requests))).await {
+            Ok(Ok(response)) => self.converse(&up, response.into_inner()).await,
+            Ok(Err(status)) => SubscriptionError::Call(Box::new(status)),
+            Err(_) => SubscriptionError::Silent,
         }
     }
 

@@ -283,9 +283,16 @@ fn usage_is_checked_before_anything_is_asked() {
         "wait web --usable -1",
         "external",
         "external set db.prod",
+        "drain EMPTY",
+        "evict EMPTY --undo",
+        "external delete EMPTY",
+        "services EMPTY",
+        "explain EMPTY",
+        "wait EMPTY",
     ] {
         let line = format!("portolan {bad}");
-        let error = Arguments::try_parse_from(line.split_whitespace()).expect_err(bad);
+        let words = line.split_whitespace().map(|word| if word == "EMPTY" { "" } else { word });
+        let error = Arguments::try_parse_from(words).expect_err(bad);
         assert_eq!(error.exit_code(), 2, "{bad}");
     }
 }

@@ -44,9 +44,9 @@ pub(crate) struct Outcome {
     pub(crate) tasks: BTreeMap<String, u32>,
     /// The deployment that failed.
     pub(crate) deployment: Option<EcsDeployment>,
-    /// Tasks that stopped meanwhile, the newest first.
+    /// Tasks that stopped meanwhile, the newest first; where nothing stopped or ended meanwhile, those before.
     pub(crate) stopped: Vec<StoppedTask>,
-    /// Runs that ended meanwhile, of tasks that are not among those; the newest first.
+    /// Runs that ended, likewise, of tasks that are not among those.
     pub(crate) ended: Vec<EndedRun>,
     /// How long was waited.
     pub(crate) waited_seconds: u64,
@@ -82,15 +82,27 @@ pub(super) struct Judge {
     ecs: Option<EcsService>,
     /// What had stopped or failed before the wait began.
     before: Option<Before>,
-    stopped: BTreeMap<String, StoppedTask>,
-    ended: BTreeMap<(String, String), EndedRun>,
+    /// What did meanwhile.
+    since: Over,
 }
 
 #[derive(Debug, Default)]
 struct Before {
-    stopped: BTreeSet<String>,
-    ended: BTreeSet<(String, String)>,
+    over: Over,
     failed: BTreeSet<String>,
+}
+
+/// Tasks that stopped and runs that ended.
+#[derive(Debug, Default)]
+struct Over {
+    stopped: BTreeMap<String, StoppedTask>,
+    ended: BTreeMap<(String, String), EndedRun>,
+}
+
+impl Over {
+    fn is_empty(&self) -> bool {
+        self.stopped.is_empty() && self.ended.is_empty()
+    }
 }
 
 impl Judge {
@@ -103,8 +115,7 @@ impl Judge {
             tasks: BTreeMap::new(),
             ecs: None,
             before: None,
-            stopped: BTreeMap::new(),
-            ended: BTreeMap::new(),
+            since: Over::default(),
         }
     }
 
@@ -139,21 +150,14 @@ impl Judge {
     }
 
     fn remember(&mut self, service: &Explanation) {
+        let stopped = || service.stopped.iter().map(|task| (task.task_id.clone(), task.clone()));
         let ended = || service.candidates.iter().filter_map(ended_run);
         let before = self.before.get_or_insert_with(|| Before {
-            stopped: service.stopped.iter().map(|task| task.task_id.clone()).collect(),
-            ended: ended().map(|(run, _)| run).collect(),
+            over: Over { stopped: stopped().collect(), ended: ended().collect() },
             failed: failed(service.ecs.as_ref()).map(|deployment| deployment.id.clone()).collect(),
         });
-        let is_new = |task: &&StoppedTask| !before.stopped.contains(&task.task_id);
-        for task in service.stopped.iter().filter(is_new) {
-            self.stopped.insert(task.task_id.clone(), task.clone());
-        }
-        self.ended.extend(ended().filter(|(run, _)| !before.ended.contains(run)));
-        // Of a deployment that had failed already, what stopped is what stopped before.
-        if self.stopped.is_empty() && self.ended.is_empty() && self.failed().is_some() {
-            self.stopped = service.stopped.iter().map(|task| (task.task_id.clone(), task.clone())).collect();
-        }
+        self.since.stopped.extend(stopped().filter(|(id, _)| !before.over.stopped.contains_key(id)));
+        self.since.ended.extend(ended().filter(|(run, _)| !before.over.ended.contains_key(run)));
     }
 
     /// The deployment that failed: the primary one, or one that failed meanwhile and is being rolled back.
@@ -185,15 +189,18 @@ impl Judge {
     }
 
     /// What came of it.
-    pub(super) fn outcome(self, outcome: Waited, waited: Duration) -> Outcome {
+    pub(super) fn outcome(mut self, outcome: Waited, waited: Duration) -> Outcome {
         let has_failed = outcome == Waited::Timeout && self.failed().is_some();
         let outcome = if has_failed { Waited::Failed } else { outcome };
         let deployment = self.failed().filter(|_| outcome == Waited::Failed).cloned();
-        let is_told = |run: &EndedRun| run.task_id.as_ref().is_some_and(|task| self.stopped.contains_key(task));
-        let mut ended: Vec<_> = self.ended.into_values().filter(|run| !is_told(run)).collect();
+        // Who deploys and then waits comes after the first ones that died.
+        let is_late = outcome != Waited::Usable && self.since.is_empty();
+        let over = self.before.take().filter(|_| is_late).map_or(self.since, |before| before.over);
+        let is_told = |run: &EndedRun| run.task_id.as_ref().is_some_and(|task| over.stopped.contains_key(task));
+        let mut ended: Vec<_> = over.ended.into_values().filter(|run| !is_told(run)).collect();
         ended.sort_by(|a, b| b.at.cmp(&a.at));
         ended.truncate(TOLD_MAX);
-        let mut stopped: Vec<_> = self.stopped.into_values().collect();
+        let mut stopped: Vec<_> = over.stopped.into_values().collect();
         stopped.sort_by(|a, b| b.at.cmp(&a.at));
         stopped.truncate(TOLD_MAX);
         Outcome {

@@ -157,9 +157,10 @@ impl Model {
         match (&spoken.container.phase, spoken.port.health) {
             (Phase::Died(_), _) => State::Gone,
             (Phase::Stopping, _) => State::Draining { passed },
+            // Never answered, says the contract: so an operator's drain cannot bring it there.
+            (Phase::Running, Health::Starting) => State::Starting,
             _ if is_drained => State::Draining { passed },
             (Phase::Paused, _) | (_, Health::Failing) => State::Unusable,
-            (_, Health::Starting) => State::Starting,
             (Phase::Running, Health::Passing) => match self.word(spoken) {
                 Word::Leaving | Word::Stopped => State::Draining { passed },
                 Word::Running | Word::Unhealthy | Word::Other => State::Usable,
@@ -178,11 +179,10 @@ impl Model {
         }
         if !was_usable {
             return match spoken.container.phase {
+                Phase::Running if spoken.port.health == Health::Starting => State::Starting,
                 _ if is_drained => State::Draining { passed },
                 Phase::Stopping => State::Draining { passed },
-                Phase::Paused => State::Unusable,
-                _ if spoken.port.health == Health::Failing => State::Unusable,
-                _ => State::Starting,
+                _ => State::Unusable,
             };
         }
         let is_over = silence.passage.is_some();

@@ -97,7 +97,8 @@ fn host(text: &str, bounds: &Bounds<'_>) -> Result<String, String> {
     let is_name = (1..=HOST_OCTETS_MAX).contains(&name.len()) && name.split('.').all(is_host_label);
     // A name that ends in a number is an address that was written wrongly (WHATWG URL section 3.5).
     let last = name.rsplit('.').next().unwrap_or_default();
-    if !is_name || last.bytes().all(|b| b.is_ascii_digit()) {
+    let is_hexadecimal = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
+    if !is_name || is_hexadecimal || last.bytes().all(|b| b.is_ascii_digit()) {
         return Err("is neither an IP address nor a DNS name".to_owned());
     }
     if last == "localhost" {

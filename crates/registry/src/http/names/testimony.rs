@@ -5,12 +5,15 @@ use portolan_core::rules::{Declared, Ecs, LastCheck, Neighbours, Operator, Rule,
 
 use super::super::{api, convert};
 use crate::catalog::{Candidate, StoppedTask};
-use crate::intake::statement::OrderRecord;
+use crate::intake::statement::{OrderRecord, Target};
+
+/// An order, and what it was said of.
+type Ordered<'a> = (&'a Target, &'a OrderRecord);
 
 /// A candidate as people read it.
 pub(super) fn candidate(
     candidate: &Candidate,
-    order: Option<&OrderRecord>,
+    order: Option<Ordered<'_>>,
     is_answered: bool,
     now_ms: u64,
 ) -> api::Candidate {
@@ -44,7 +47,7 @@ fn rule_word(rule: Rule) -> String {
     }
 }
 
-fn witnesses(candidate: &Candidate, order: Option<&OrderRecord>, now_ms: u64) -> Vec<api::Testimony> {
+fn witnesses(candidate: &Candidate, order: Option<Ordered<'_>>, now_ms: u64) -> Vec<api::Testimony> {
     let (said, since) = (&candidate.witnesses, &candidate.since);
     let told = |witness: &str, word: &str, since_ms: u64| api::Testimony {
         witness: witness.to_owned(),
@@ -69,17 +72,22 @@ fn witnesses(candidate: &Candidate, order: Option<&OrderRecord>, now_ms: u64) ->
     });
     match said.operator {
         Operator::Nothing => {}
-        Operator::Drained => all.push(told("operator", &ordered("drains it", order), since.operator_ms)),
-        Operator::Evicted => all.push(told("operator", &ordered("evicted it", order), since.operator_ms)),
+        Operator::Drained => all.push(told("operator", &ordered("drains", order), since.operator_ms)),
+        Operator::Evicted => all.push(told("operator", &ordered("evicted", order), since.operator_ms)),
     }
     all
 }
 
-/// What an operator does, and why.
-fn ordered(word: &str, order: Option<&OrderRecord>) -> String {
-    match order.map(|order| order.reason.as_str()).filter(|reason| !reason.is_empty()) {
-        Some(reason) => format!("{word}: {reason}"),
-        None => word.to_owned(),
+/// What an operator does, to what, and why: whoever wants to undo it has to say the same.
+fn ordered(word: &str, order: Option<Ordered<'_>>) -> String {
+    let what = match order {
+        Some((Target::Node(_), _)) => "its node",
+        Some((Target::Task(_), _)) => "its task",
+        Some((Target::Container(_), _)) | None => "it",
+    };
+    match order.map(|(_, order)| order.reason.as_str()).filter(|reason| !reason.is_empty()) {
+        Some(reason) => format!("{word} {what}: {reason}"),
+        None => format!("{word} {what}"),
     }
 }
 

@@ -99,7 +99,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether an order can be about it: what an operator declared has a name of another form, and is declared anew.
+/// Whether an order can be about it: ids come from reports, which may say anything. Those of declared endpoints are made here.
 fn is_id(id: &str) -> bool {
     id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }

@@ -112,6 +112,7 @@ pub(super) fn put(catalog: &mut Catalog, key: &ServiceKey, words: &[(u16, Word)]
                 from,
                 to: candidate.decision.state,
                 rule: Some(candidate.decision.rule),
+                order_reason: None,
                 exit_code: candidate.ending.as_ref().and_then(|ending| ending.exit_code),
                 is_out_of_memory: candidate.ending.is_some(),
             };

@@ -296,11 +296,17 @@ async fn an_explanation_says_what_operators_ordered_and_why() {
     };
     assert_eq!(operator().await, ("usable".to_owned(), Value::Null));
     world.ask("POST", "/api/drain/nodes/n1", None).await;
-    assert_eq!(operator().await, ("draining".to_owned(), json!("drains it")));
+    assert_eq!(operator().await, ("draining".to_owned(), json!("drains its node")));
     world.ask("POST", &format!("/api/evict/{TASK}"), Some(json!({"reason": "serves old data"}))).await;
-    assert_eq!(operator().await, ("gone".to_owned(), json!("evicted it: serves old data")));
+    assert_eq!(operator().await, ("gone".to_owned(), json!("evicted its task: serves old data")));
     world.ask("DELETE", &format!("/api/evict/{TASK}"), None).await;
-    assert_eq!(operator().await, ("draining".to_owned(), json!("drains it")));
+    assert_eq!(operator().await, ("draining".to_owned(), json!("drains its node")));
+    let (_, list) = world.ask("GET", "/api/events", None).await;
+    let events = list["events"].as_array().unwrap().iter().filter(|event| event["from"] != json!(null));
+    let events: Vec<_> = events.map(|event| event["reason"].as_str().unwrap().to_owned()).collect();
+    let evicted = "an operator evicted it: gone, reason: serves old data".to_owned();
+    let drained = "an operator drains it: draining".to_owned();
+    assert_eq!(events, [drained.clone(), evicted, drained]);
 }
 
 fn ecs_service(rollout_state: &str) -> ServiceRecord {

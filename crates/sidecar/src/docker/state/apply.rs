@@ -3,7 +3,7 @@
 use portolan_core::endpoint::Run;
 use portolan_core::evidence::Ending;
 
-use super::{Ended, Event, EventKind, Live, Now, State, Tracked, asks_to_stop};
+use super::{Early, Ended, Event, EventKind, Live, Now, State, Tracked, asks_to_stop};
 use crate::docker::facts::{Activity, Facts};
 
 /// Whether the container should be inspected now.
@@ -52,7 +52,7 @@ impl State {
                 if is_of_live {
                     tracked.end(Ending { at_ms: event.at_ns / 1_000_000, ..Ending::default() }, now);
                 }
-                tracked.early = super::Early::default();
+                tracked.early = Early::default();
                 Inspect::No
             }
             EventKind::Network if tracked.live.is_none() => Inspect::No,
@@ -64,7 +64,7 @@ impl State {
     pub fn apply_facts(&mut self, facts: Facts, now: Now) {
         let tracked = self.containers.entry(facts.id.clone()).or_default();
         if let Activity::Ended { exit_code, is_out_of_memory } = facts.activity {
-            return tracked.apply_ended(facts.run, Ending { exit_code, is_out_of_memory, at_ms: now.unix_ms }, now);
+            return tracked.apply_ended(facts, Ending { exit_code, is_out_of_memory, at_ms: now.unix_ms }, now);
         }
         if tracked.ended_run == Some(facts.run) {
             return;
@@ -78,7 +78,7 @@ impl State {
         let early = std::mem::take(&mut tracked.early);
         let killed =
             early.killed.filter(|(at_ns, number)| *at_ns >= facts.run.0 && asks_to_stop(*number, facts.stop_signal));
-        let died = early.died.filter(|(at_ns, _)| *at_ns >= facts.run.0);
+        let died = early.died_after(facts.run);
         tracked.live = Some(Live { facts, stopping_since: killed.map(|_| early.since.unwrap_or(now.instant)) });
         if let Some((at_ns, exit_code)) = died {
             tracked.end(Ending { exit_code, is_out_of_memory: false, at_ms: at_ns / 1_000_000 }, now);
@@ -89,7 +89,7 @@ impl State {
     pub fn apply_nothing(&mut self, id: &str, now: Now) {
         if let Some(tracked) = self.containers.get_mut(id) {
             tracked.end(Ending { at_ms: now.unix_ms, ..Ending::default() }, now);
-            tracked.early = super::Early::default();
+            tracked.early = Early::default();
         }
     }
 
@@ -105,6 +105,13 @@ impl State {
     }
 }
 
+impl Early {
+    /// The death of `run`, if one was told.
+    fn died_after(&self, run: Run) -> Option<(u64, Option<i64>)> {
+        self.died.filter(|(at_ns, _)| *at_ns >= run.0)
+    }
+}
+
 impl Tracked {
     /// Ends the run that lives, if one does.
     fn end(&mut self, ending: Ending, now: Now) {
@@ -113,9 +120,9 @@ impl Tracked {
         self.ended.push(Ended { facts: live.facts, ending, since: now.instant });
     }
 
-    /// Docker says that `run` is over, or never began.
-    fn apply_ended(&mut self, run: Run, ending: Ending, now: Now) {
-        self.early = super::Early::default();
+    /// Docker says that the run of `facts` is over, or never began.
+    fn apply_ended(&mut self, facts: Facts, ending: Ending, now: Now) {
+        let (run, early) = (facts.run, std::mem::take(&mut self.early));
         if self.live.as_ref().is_some_and(|live| live.facts.run == run) {
             return self.end(ending, now);
         }
@@ -127,6 +134,14 @@ impl Tracked {
         if let Some(ended) = self.ended.last_mut().filter(|ended| ended.facts.run == run) {
             ended.ending.exit_code = ending.exit_code.or(ended.ending.exit_code);
             ended.ending.is_out_of_memory |= ending.is_out_of_memory;
+        } else if self.live.is_none()
+            && self.ended_run != Some(run)
+            && let Some((at_ns, _)) = early.died_after(run)
+        {
+            // It ended just now, before anybody could look at it: whoever waits for it has to be told.
+            self.ended_run = Some(run);
+            let ending = Ending { at_ms: at_ns / 1_000_000, ..ending };
+            self.ended.push(Ended { facts, ending, since: now.instant });
         }
     }
 

@@ -94,7 +94,14 @@ fn a_death_is_final_for_its_run_in_every_order() {
     check(&[Alive(10), Nothing], "ended 10 ?");
     check(&[Alive(10), Destroy(20), Alive(10)], "ended 10 ?");
     check(&[Alive(10), Over(10), Over(10)], "ended 10 137");
+    // It is over before the first inspection: told if that happened now, and once.
     check(&[Over(10)], "");
+    check(&[Die(20), Over(10)], "ended 10 137");
+    check(&[Die(20), Over(10), Over(10), Die(20), Over(10)], "ended 10 137");
+    check(&[Over(10), Die(20), Over(10)], "ended 10 137");
+    check(&[Die(20), Over(30)], "");
+    check(&[Kill(9, 19), Die(20), Over(10), Alive(30)], "live 30, ended 10 137");
+    check(&[Alive(10), Exit(10), Die(20), Over(10)], "ended 10 137");
     check(&[Nothing, Die(20), Destroy(21)], "");
 }
 

@@ -138,3 +138,25 @@ fn a_deployment_that_had_failed_may_be_replaced() {
     assert_eq!(hurried.look(&row(vec![deployment("d1", "FAILED")]), NOW), None);
     assert_eq!(hurried.outcome(Waited::Timeout, NOW).outcome, Waited::Failed);
 }
+
+#[test]
+fn who_comes_too_late_is_told_what_ended_before() {
+    let died = ended(Value::Null, 78, "2026-01-02T00:00:01Z");
+    let row = |more: Vec<Value>| {
+        let candidates = [vec![died.clone()], more].concat();
+        explanation(json!({ "candidates": candidates }))
+    };
+    let codes = |outcome: Outcome| outcome.ended.iter().map(|run| run.exit_code).collect::<Vec<_>>();
+    let late = || {
+        let mut judge = judge(Some(1));
+        assert_eq!(judge.look(&row(vec![]), NOW), None);
+        judge
+    };
+    assert_eq!(codes(late().outcome(Waited::Timeout, NOW)), [Some(78)]);
+    let mut newer = late();
+    assert_eq!(newer.look(&row(vec![ended(Value::Null, 3, "2026-01-02T00:00:02Z")]), NOW), None);
+    assert_eq!(codes(newer.outcome(Waited::Timeout, NOW)), [Some(3)], "what ended meanwhile says more");
+    let mut usable = late();
+    assert_eq!(usable.look(&row(vec![candidate("t1", 80, "usable")]), NOW), Some(Waited::Usable));
+    assert_eq!(codes(usable.outcome(Waited::Usable, NOW)), []);
+}

@@ -21,6 +21,7 @@ fn takes_addresses_and_names_in_their_usual_form() {
         ("2001:DB8::0:1", "2001:db8::1"),
         ("DB.Example.com.", "db.example.com"),
         ("db", "db"),
+        ("db.0xfg", "db.0xfg"),
         ("_x.a-b.c0", "_x.a-b.c0"),
         ("ecs.internal.example.com", "ecs.internal.example.com"),
     ] {
@@ -30,13 +31,17 @@ fn takes_addresses_and_names_in_their_usual_form() {
 
 #[test]
 fn refuses_hosts_that_nothing_may_lead_to() {
-    let special = ["127.0.0.1", "169.254.169.254", "fd00:ec2::254", "224.0.0.1", "198.18.3.4", "0.0.0.0", "fe80::1"];
+    let special = ["127.0.0.1", "169.254.169.254", "fd00:ec2::254", "224.0.0.1", "198.18.3.4", "0.0.0.0", "fe80::1"]
+        .into_iter()
+        .chain(["::127.0.0.1", "64:ff9b::169.254.169.254"]);
     let no_names =
-        ["", ".", "a..b", "a b", "-a", "a-.b", "10.0.0.256", "1.2", "ü.de", "http://x", "[::1]", "fe80::1%2"];
+        ["", ".", "a..b", "a b", "-a", "a-.b", "10.0.0.256", "1.2", "ü.de", "http://x", "[::1]", "fe80::1%2"]
+            .into_iter()
+            .chain(["0x7f000001", "127.0.0.0X1", "2130706433"]);
     let own = ["localhost", "x.LOCALHOST.", "ecs.internal", "web.prod.Ecs.Internal."];
     let long = "a".repeat(64);
     let longer = "a.".repeat(128);
-    for host in special.into_iter().chain(no_names).chain(own).chain([long.as_str(), longer.as_str()]) {
+    for host in special.chain(no_names).chain(own).chain([long.as_str(), longer.as_str()]) {
         let problem = read_all(&with_host(host)).expect_err(host);
         assert_eq!(problem.field.as_deref(), Some("endpoints[0].host"), "{host}: {problem:?}");
     }
