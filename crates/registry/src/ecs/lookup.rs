@@ -83,9 +83,15 @@ async fn ask_definition(ledger: &Ledger, caller: &Caller, arn: &str) {
     let answer = caller.call(Action::DescribeTaskDefinition, |aws| aws.describe_task_definition(arn.to_owned())).await;
     let now_ms = caller.clock.now().unix_ms;
     ledger.change(|inner| {
-        match &answer {
-            Ok(definition) => inner.definitions.learn(arn, definition),
+        let is_news = match &answer {
+            Ok(definition) => {
+                inner.definitions.learn(arn, definition);
+                true
+            }
             Err(error) => inner.definitions.miss(arn, error, now_ms),
+        };
+        if !is_news {
+            return;
         }
         for known in inner.clusters.values_mut() {
             known.learn_definition(arn, &mut inner.definitions, now_ms);

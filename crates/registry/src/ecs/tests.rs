@@ -227,8 +227,10 @@ async fn goes_on_without_what_is_denied_and_says_so_once() {
     assert!((5..25).contains(&calls), "{calls} calls in ten minutes");
 
     aws.with(|world| world.fault = None);
+    let healed_at = Instant::now();
     running.eventually(10 * MINUTE, |held| has_ports(held) && held.services.len() == 3).await;
-    assert_eq!(running.status.load().denied.len(), 0);
+    running.status.wait_for(|status| status.denied.is_empty()).await.unwrap();
+    assert!(healed_at.elapsed() < 2 * MINUTE, "{:?}", healed_at.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
