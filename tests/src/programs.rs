@@ -59,6 +59,7 @@ pub struct Program {
     name: String,
     node: Arc<Namespace>,
     args: Vec<String>,
+    variables: Vec<(String, String)>,
     log: PathBuf,
     child: Child,
 }
@@ -69,8 +70,21 @@ impl Program {
     /// # Errors
     /// When it cannot be built or started.
     pub fn start(node: &Arc<Namespace>, name: &str, args: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(node, name, args, &[])
+    }
+
+    /// As [`Program::start`], with more in its environment.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        node: &Arc<Namespace>,
+        name: &str,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let file = path(name)?.to_string_lossy().into_owned();
-        Self::start_file(node, &file, args)
+        Self::launch(node, file, args, variables)
     }
 
     /// Starts any program in a namespace, such as the stand-in, dnsmasq or unbound in the foreground.
@@ -78,10 +92,15 @@ impl Program {
     /// # Errors
     /// When it cannot be started.
     pub fn start_file(node: &Arc<Namespace>, file: &str, args: &[&str]) -> anyhow::Result<Self> {
+        Self::launch(node, file.to_owned(), args, &[])
+    }
+
+    fn launch(node: &Arc<Namespace>, name: String, args: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Self> {
         let log = janitor::folder(&janitor::unique("log"), Kind::Folder)?.join("log");
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let child = spawn(node, file, &args, &log)?;
-        Ok(Program { name: file.to_owned(), node: node.clone(), args, log, child })
+        let variables: Vec<_> = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let child = spawn(node, &name, (&args, &variables), &log)?;
+        Ok(Program { name, node: node.clone(), args, variables, log, child })
     }
 
     /// Its process id.
@@ -162,7 +181,7 @@ impl Program {
         self.kill()?;
         report::show_log(&self.name, &self.log);
         self.log = janitor::folder(&janitor::unique("log"), Kind::Folder)?.join("log");
-        self.child = spawn(&self.node, &self.name, &self.args, &self.log)?;
+        self.child = spawn(&self.node, &self.name, (&self.args, &self.variables), &self.log)?;
         Ok(())
     }
 
@@ -189,15 +208,21 @@ impl Drop for Program {
     }
 }
 
-fn spawn(node: &Namespace, file: &str, args: &[String], log: &Path) -> anyhow::Result<Child> {
+fn spawn(
+    node: &Namespace,
+    file: &str,
+    (args, variables): (&[String], &[(String, String)]),
+    log: &Path,
+) -> anyhow::Result<Child> {
     let log = File::create(log)?;
     let mut command = node.command(file);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTOLAN_")) {
         command.env_remove(name);
     }
     // A benchmark logs less: `PORTOLAN_TEST_LOG=info`.
-    let verbose = || "debug,h2=info,hyper=info,hyper_util=info,tower=info".to_owned();
+    let verbose = || "debug,aws=info,h2=info,hyper=info,hyper_util=info,tower=info".to_owned();
     let level = std::env::var("PORTOLAN_TEST_LOG").unwrap_or_else(|_| verbose());
-    let command = command.args(args).env("PORTOLAN_LOG", level).env("NO_COLOR", "1");
+    let variables = variables.iter().map(|(name, value)| (name, value));
+    let command = command.args(args).env("PORTOLAN_LOG", level).env("NO_COLOR", "1").envs(variables);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().with_context(|| format!("start {file}"))
 }

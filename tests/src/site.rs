@@ -2,6 +2,8 @@
 //!
 //! Every node is a namespace of its own, so the programs keep the ports that their documentation names.
 
+pub mod ecs;
+
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

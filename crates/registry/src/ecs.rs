@@ -14,7 +14,7 @@
 //! - [`facts`], [`definition`], [`events`], [`machine`]: what AWS said, checked at the door.
 //! - [`convert`]: a task in the words of a sidecar's report.
 //! - [`knowledge`], [`absence`]: listings and events merged, per cluster; [`ledger`]: shared, and brought to the intake.
-//! - [`sweep`], [`pages`], [`pause`], [`lookup`], [`queue`]: the jobs. [`status`]: how it stands, for people.
+//! - [`sweep`], [`pages`], [`pause`], [`lookup`], [`unnamed`], [`queue`]: the jobs. [`status`]: how it stands, for people.
 
 mod absence;
 mod action;
@@ -43,6 +43,7 @@ mod sweep;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -57,6 +58,7 @@ use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::intake::statement::{Held, Statement};
 use crate::settings;
+use crate::store::evidence::ClusterRecord;
 use crate::store::{CommitError, StoreError};
 use api::Aws;
 use caller::Caller;
@@ -103,6 +105,9 @@ pub enum SourceError {
     /// What is to be taken back cannot be.
     #[error("take back what was stated of clusters that are no longer set")]
     TakeBack(#[source] CommitError),
+    /// It cannot be stated that ECS is a witness.
+    #[error("state which clusters ECS is asked about")]
+    Announce(#[source] CommitError),
 }
 
 /// Starts the source: one job that states, one that looks things up, one for each cluster, and one for the queue if there
@@ -116,8 +121,9 @@ pub async fn start(jobs: &Jobs, source: Source) -> Result<Reader<Status>, Source
     if !(1..=100).contains(&calls_per_second) {
         return Err(SourceError::CallsPerSecond(calls_per_second));
     }
-    let held = source.intake.held_of_ecs().await.map_err(SourceError::Load)?;
+    let mut held = source.intake.held_of_ecs().await.map_err(SourceError::Load)?;
     let now_ms = source.clock.now().unix_ms;
+    announce(&source.intake, (&clusters, &mut held), now_ms).await.map_err(SourceError::Announce)?;
     let known = clusters.iter().map(|own| (own.label.clone(), Knowledge::new(&own.label, &held, now_ms)));
     let ledger = Arc::new(Ledger::new(known.collect()));
     let (board, reader) = Board::new(first_status(&clusters, &source.settings));
@@ -125,9 +131,10 @@ pub async fn start(jobs: &Jobs, source: Source) -> Result<Reader<Status>, Source
     let caller = Arc::new(Caller::new(caller::Parts { aws, clock, metrics, board, calls_per_second, seed }));
 
     let (stating, asking, intake, catalog) = (ledger.clone(), caller.clone(), source.intake, source.catalog);
+    let named = catalog.clone();
     jobs.start("ecs statements", async move { stating.state(&asking, &intake, catalog).await });
     let names = clusters.iter().map(|own| (own.label.clone(), own.name.clone())).collect();
-    jobs.start("ecs lookups", lookup::answer_questions(ledger.clone(), caller.clone(), names));
+    jobs.start("ecs lookups", lookup::answer_questions(ledger.clone(), caller.clone(), names, named));
     let count = u32::try_from(clusters.len()).unwrap_or(u32::MAX);
     for cluster in &clusters {
         let sweep = Sweep::new(cluster.clone(), (ledger.clone(), caller.clone()), (count, calls_per_second));
@@ -151,6 +158,22 @@ fn configured(settings: &settings::Aws) -> Result<Vec<Arc<Configured>>, SourceEr
         clusters.push(Arc::new(cluster));
     }
     Ok(clusters)
+}
+
+/// States that ECS is a witness for the clusters of which the store does not say so: before anybody registers a container,
+/// because it would be named for life without ECS otherwise.
+async fn announce(
+    intake: &Intake,
+    (clusters, held): (&[Arc<Configured>], &mut Held),
+    now_ms: u64,
+) -> Result<(), CommitError> {
+    let new = clusters.iter().filter(|cluster| !held.clusters.contains_key(&cluster.label));
+    let record = |cluster: &Configured| ClusterRecord { arn: cluster.known_as(), since_ms: now_ms };
+    let new: Vec<_> = new.map(|cluster| (cluster.label.clone(), record(cluster))).collect();
+    let statements = new.iter().map(|(label, record)| Statement::Cluster(label.clone(), Some(record.clone())));
+    intake.state(statements.collect(), now_ms).await?;
+    held.clusters.extend(new);
+    Ok(())
 }
 
 fn first_status(clusters: &[Arc<Configured>], settings: &settings::Aws) -> Status {

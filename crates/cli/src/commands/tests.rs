@@ -79,8 +79,10 @@ fn pages() -> Vec<(&'static str, Value)> {
             "listed": "2026-01-02T03:05:30.000Z", "calls": 8, "tasks": 12, "missing": 1, "instances": 2,
             "error": {"at": "2026-01-02T03:05:31.000Z", "message": "ecs:ListTasks is throttled"}}],
             "denied": [{"action": "ec2:DescribeInstances", "since": "2026-01-02T03:05:31.000Z",
-            "without": "addresses are not known", "message": "no\u{1b}[2J"}], "calls_last_minute": 30,
-            "calls_per_minute_max": 120, "queue": {"answered": null, "applied": 5, "error": null, "parked_total": 2,
+            "without": "addresses are not known", "message": "no\u{1b}[2J"}, {"action": "sqs:ReceiveMessage",
+            "since": "2026-01-02T03:05:31.000Z", "without": "no events", "message": "no"}], "calls_last_minute": 30,
+            "calls_per_minute_max": 120, "queue": {"answered": null, "applied": 5, "error":
+            {"at": "2026-01-02T03:05:31.000Z", "message": "sqs:ReceiveMessage is denied: no"}, "parked_total": 2,
             "parked": []}},
         "node": "n1.prod", "is_registry_connected": true, "refused": null, "dns": null, "has_links": true});
     vec![
@@ -120,6 +122,7 @@ aws        cluster prod: 12 tasks, 1 missing, listed in full 5s ago; ecs:ListTas
 aws        queue: 5 messages applied, 2 given up
 aws        30 of 120 calls in the last minute
 aws        ec2:DescribeInstances is denied: addresses are not known
+aws        sqs:ReceiveMessage is denied: no events
 sidecar    version 0.1.0, node n1.prod, view current, connected to a registry
 ",
     ),

@@ -1,6 +1,6 @@
 //! The sidecar and the registry: are they there, and would they answer well.
 
-use portolan_registry::http::api::Status;
+use portolan_registry::http::api::{AwsDenied, Status};
 
 use super::Check;
 use crate::arguments::Common;
@@ -40,9 +40,12 @@ impl Programs {
         self.status.is_ok()
     }
 
-    /// Both as checks.
+    /// Both as checks, and what AWS denies the registry.
     pub(super) fn checks(&self) -> Vec<Check> {
-        vec![self.sidecar_check(), self.registry_check()]
+        let mut checks = vec![self.sidecar_check(), self.registry_check()];
+        let aws = self.status.iter().filter_map(|answer| answer.value.aws.as_ref());
+        checks.extend(aws.flat_map(|aws| &aws.denied).map(denied_check));
+        checks
     }
 
     fn sidecar_check(&self) -> Check {
@@ -83,5 +86,32 @@ impl Programs {
                 Check::failed("registry", format!("{place}: {}", show::chain(error)), fix)
             }
         }
+    }
+}
+
+/// The registry's role is not the one that this command runs as, and only the registry takes messages from its queue.
+fn denied_check(denied: &AwsDenied) -> Check {
+    let AwsDenied { action, without, .. } = denied;
+    let fix = format!("allow `{action}` to the registry's role; it heals by itself");
+    Check::warning("registry's rights", format!("`{action}` is denied: {without}"), fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Outcome;
+
+    #[test]
+    fn what_the_registry_may_not_is_a_warning_that_names_it() {
+        let denied = AwsDenied {
+            action: "sqs:ReceiveMessage".to_owned(),
+            since: "2026-01-02T03:04:05Z".to_owned(),
+            without: "changes are seen by listing alone".to_owned(),
+            message: "no".to_owned(),
+        };
+        let check = denied_check(&denied);
+        let expected = "`sqs:ReceiveMessage` is denied: changes are seen by listing alone";
+        assert_eq!((check.outcome, check.found.as_str()), (Outcome::Warning, expected));
+        assert!(check.fix.is_some_and(|fix| fix.contains("allow `sqs:ReceiveMessage`")));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The catalog only says so. The steward writes it, expecting what the catalog saw, and it comes back by the watch.
 
+use portolan_core::name::Label;
 use portolan_core::view::LinkMode;
 
 use super::weigh::Weighed;
@@ -53,6 +54,8 @@ pub(crate) struct NameNeeds {
     /// Those of containers that ECS has not told of, to store once they have waited long enough: id, since when in Unix
     /// milliseconds, name.
     pub(crate) waiting: Vec<(String, u64, NameRecord)>,
+    /// Ids of the tasks, with their clusters, that ECS has not told of and that containers are to be named by.
+    pub(crate) tasks: Vec<(Label, String)>,
 }
 
 /// Who asks for a service's name.

@@ -153,7 +153,10 @@ impl Site {
             .waiting
             .iter()
             .filter_map(|(id, fallback)| Some((id.clone(), *self.waiting_since.get(id)?, fallback.clone()?)));
-        let needs = NameNeeds { given: kept.collect(), waiting: waiting.collect() };
+        let reported = self.report.iter().flat_map(|report| &report.containers);
+        let unnamed = reported.filter(|container| named.waiting.contains_key(&container.id));
+        let tasks = unnamed.filter_map(|container| Some((container.cluster.clone(), container.task_id.clone()?)));
+        let needs = NameNeeds { given: kept.collect(), waiting: waiting.collect(), tasks: tasks.collect() };
         (needs != NameNeeds::default()).then_some(needs)
     }
 

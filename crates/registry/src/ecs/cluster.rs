@@ -36,6 +36,11 @@ impl Configured {
         self.arn.get().cloned()
     }
 
+    /// Its ARN, or its name as long as that is not known.
+    pub(super) fn known_as(&self) -> String {
+        self.arn().unwrap_or_else(|| self.name.clone())
+    }
+
     /// AWS says that this is its ARN.
     pub(super) fn learn_arn(&self, arn: &str) {
         self.arn.get_or_init(|| arn.to_owned());

@@ -17,9 +17,11 @@ use super::facts::{PORTS_MAX, ports, read_protocol};
 const KEPT_MAX: usize = 2_000;
 /// How many are asked for at once; more wait until the next listing names them again.
 const WANTED_MAX: usize = 10_000;
-/// When one that could not be had is asked for again: after a failure, and after a refusal.
+/// When one that could not be had is asked for again: after a failure; after a denial, which the caller remembers as long, so
+/// that many cost one call; when it is not there.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
-const AFTER_REFUSAL: Duration = Duration::from_secs(300);
+const AFTER_DENIAL: Duration = Duration::from_secs(30);
+const AFTER_ABSENCE: Duration = Duration::from_secs(300);
 const CONTAINERS_MAX: usize = 64;
 /// Enough to find the mistake.
 const REFUSALS_MAX: usize = 8;
@@ -176,20 +178,22 @@ impl Definitions {
         }
     }
 
-    /// It did not come.
-    pub(super) fn miss(&mut self, arn: &str, error: &CallError, now_ms: u64) {
+    /// It did not come. Whether [`Definitions::find`] says something else of it now.
+    pub(super) fn miss(&mut self, arn: &str, error: &CallError, now_ms: u64) -> bool {
         let (wait, is_refused) = match error {
-            CallError::Denied { .. } | CallError::NotFound { .. } => (AFTER_REFUSAL, true),
+            CallError::Denied { .. } => (AFTER_DENIAL, true),
+            CallError::NotFound { .. } => (AFTER_ABSENCE, true),
             CallError::Throttled { .. } | CallError::Failed { .. } => (AFTER_FAILURE, false),
         };
         let until_ms = now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         if self.failed.len() >= WANTED_MAX {
             self.failed.pop_first();
         }
-        self.failed.insert(arn.to_owned(), (until_ms, is_refused));
+        let before = self.failed.insert(arn.to_owned(), (until_ms, is_refused));
         if self.wanted.len() < WANTED_MAX {
             self.wanted.insert(arn.to_owned());
         }
+        before.is_some_and(|(_, was_refused)| was_refused) != is_refused
     }
 }
 
@@ -221,11 +225,14 @@ mod tests {
         let mut definitions = Definitions::default();
         definitions.find(&arn(0), 0);
         definitions.next(0);
-        definitions.miss(&arn(0), &CallError::Failed { action: "x", message: String::new() }, 0);
+        assert!(!definitions.miss(&arn(0), &CallError::Failed { action: "x", message: String::new() }, 0));
         assert_eq!((definitions.next(9_999), definitions.find(&arn(0), 9_999)), (None, Known::NotYet));
         assert_eq!(definitions.next(10_000), Some(arn(0)));
-        definitions.miss(&arn(0), &CallError::Denied { action: "x", message: String::new() }, 10_000);
+        assert!(definitions.miss(&arn(0), &CallError::Denied { action: "x", message: String::new() }, 10_000));
         assert_eq!((definitions.find(&arn(0), 10_001), definitions.next(10_001)), (Known::Refused, None));
-        assert_eq!(definitions.next(310_000), Some(arn(0)));
+        assert_eq!(definitions.next(40_000), Some(arn(0)));
+        let is_news = definitions.miss(&arn(0), &CallError::NotFound { action: "x", message: String::new() }, 40_000);
+        assert_eq!((is_news, definitions.find(&arn(0), 40_001)), (false, Known::Refused));
+        assert_eq!((definitions.next(339_999), definitions.next(340_000)), (None, Some(arn(0))));
     }
 }

@@ -117,10 +117,12 @@ impl Knowledge {
         knowledge
     }
 
-    /// The cluster was listed in full, for the first time perhaps.
+    /// The cluster was listed in full: by now its ARN is known, unless nobody may ask for it.
     pub(super) fn confirm(&mut self, arn: &str, now_ms: u64) {
-        if self.record.is_none() {
-            self.record = Some(ClusterRecord { arn: arn.to_owned(), since_ms: now_ms });
+        let since_ms = self.record.as_ref().map_or(now_ms, |record| record.since_ms);
+        let record = ClusterRecord { arn: arn.to_owned(), since_ms };
+        if self.record.as_ref() != Some(&record) {
+            self.record = Some(record);
             self.changed.has_record = true;
         }
     }

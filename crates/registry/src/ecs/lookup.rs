@@ -1,5 +1,5 @@
 //! Lookups: one call at a time for what tasks and events make one want to know: task definitions, addresses of instances,
-//! instances and services that something happened to.
+//! instances and services that something happened to, tasks by which containers are to be named.
 //!
 //! What was not answered is wanted again later; the ledger says when.
 
@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_core::name::Label;
-use tokio::time::timeout;
+use portolan_runtime::published::Reader;
+use tokio::time::sleep;
 use tracing::debug;
 
 use super::action::Action;
 use super::api::{CallError, DESCRIBE_MAX, DESCRIBE_SERVICES_MAX, Ec2Instance};
 use super::caller::Caller;
 use super::facts::{read_addresses, read_az};
-use super::heard::hear_instances;
+use super::heard::{hear_instances, hear_tasks};
 use super::knowledge::Knowledge;
 use super::ledger::{Inner, Ledger};
 use super::machine::Power;
+use super::unnamed::Unnamed;
+use crate::catalog::Catalog;
 
 /// How often is looked for what is due by now.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Something to ask.
 #[derive(Debug)]
 enum Question {
+    Tasks(Label, Vec<String>),
     Definition(String),
     /// Machines, of whichever cluster.
     Machines(Vec<Label>),
@@ -33,16 +37,38 @@ enum Question {
 }
 
 /// The job. `names`: by cluster, what AWS knows it by.
-pub(super) async fn answer_questions(ledger: Arc<Ledger>, caller: Arc<Caller>, names: Vec<(Label, String)>) {
+pub(super) async fn answer_questions(
+    ledger: Arc<Ledger>,
+    caller: Arc<Caller>,
+    names: Vec<(Label, String)>,
+    mut catalog: Reader<Catalog>,
+) {
     let name_of = |cluster: &Label| {
         let named = names.iter().find(|(label, _)| label == cluster);
         named.map(|(_, name)| name.clone()).unwrap_or_default()
     };
+    let mut unnamed = Unnamed::new(names.iter().map(|(label, _)| label.clone()).collect());
+    // Nobody who reports many tasks keeps everything else from being asked.
+    let mut is_their_turn = true;
     loop {
         let now_ms = caller.clock.now().unix_ms;
-        match ledger.look(|inner| next(inner, now_ms)) {
+        let of_tasks = |(cluster, ids)| Question::Tasks(cluster, ids);
+        let known = catalog.load();
+        let question = match is_their_turn {
+            true => unnamed.next(&known, now_ms).map(of_tasks).or_else(|| ledger.look(|inner| next(inner, now_ms))),
+            false => ledger.look(|inner| next(inner, now_ms)).or_else(|| unnamed.next(&known, now_ms).map(of_tasks)),
+        };
+        is_their_turn = !matches!(question, Some(Question::Tasks(..)));
+        match question {
             // Cancel-safe, and what is missed here is found at the next look.
-            None => drop(timeout(LOOK_EVERY, ledger.is_wanted()).await),
+            None => tokio::select! {
+                () = ledger.is_wanted() => {}
+                Some(_) = catalog.wait_for(|catalog| unnamed.has_new(catalog)) => {}
+                () = sleep(LOOK_EVERY) => {}
+            },
+            Some(Question::Tasks(cluster, ids)) => {
+                ask_tasks(&ledger, &caller, (&cluster, name_of(&cluster), ids)).await;
+            }
             Some(Question::Definition(arn)) => ask_definition(&ledger, &caller, &arn).await,
             Some(Question::Machines(ids)) => ask_machines(&ledger, &caller, ids).await,
             Some(Question::Instances(cluster, arns)) => {
@@ -79,13 +105,27 @@ fn next(inner: &mut Inner, now_ms: u64) -> Option<Question> {
     })
 }
 
+async fn ask_tasks(ledger: &Ledger, caller: &Caller, (cluster, name, ids): (&Label, String, Vec<String>)) {
+    match caller.call(Action::DescribeTasks, |aws| aws.describe_tasks(name, ids)).await {
+        Ok(described) => drop(hear_tasks(ledger, caller, (cluster, &described))),
+        // They are asked about again.
+        Err(error) => debug!(cluster = %cluster, "tasks of cluster `{cluster}` are not known yet: {error}"),
+    }
+}
+
 async fn ask_definition(ledger: &Ledger, caller: &Caller, arn: &str) {
     let answer = caller.call(Action::DescribeTaskDefinition, |aws| aws.describe_task_definition(arn.to_owned())).await;
     let now_ms = caller.clock.now().unix_ms;
     ledger.change(|inner| {
-        match &answer {
-            Ok(definition) => inner.definitions.learn(arn, definition),
+        let is_news = match &answer {
+            Ok(definition) => {
+                inner.definitions.learn(arn, definition);
+                true
+            }
             Err(error) => inner.definitions.miss(arn, error, now_ms),
+        };
+        if !is_news {
+            return;
         }
         for known in inner.clusters.values_mut() {
             known.learn_definition(arn, &mut inner.definitions, now_ms);

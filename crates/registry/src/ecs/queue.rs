@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_core::refusal::shown;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 use tracing::{debug, warn};
 
 use super::action::Action;
@@ -24,7 +24,8 @@ use super::status::{PARKED_MAX, Parked};
 const TRIES_MAX: u32 = 3;
 /// The waits while the queue cannot be read.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Between two polls that brought nothing: SQS waits by itself, but a queue may be set not to.
+/// From the beginning of a poll that brought nothing to the next one: SQS waits by itself, but a queue may be set not to. After
+/// one that did wait there is no pause, in which an event would wait.
 const IDLE: Duration = Duration::from_secs(1);
 /// How many messages are remembered that could not be used, to count their tries where the queue does not.
 const TRIED_MAX: usize = 1_000;
@@ -54,7 +55,7 @@ impl Queue {
     pub(super) async fn follow(mut self) {
         let mut failures = 0;
         loop {
-            let url = &self.url;
+            let (url, began) = (&self.url, self.caller.clock.now().instant);
             match self.caller.call(Action::ReceiveMessage, |aws| aws.receive_messages(url.clone())).await {
                 Ok(messages) => {
                     failures = 0;
@@ -63,7 +64,7 @@ impl Queue {
                     let is_idle = messages.is_empty();
                     self.take(messages).await;
                     if is_idle {
-                        sleep(IDLE.mul_f64(self.caller.jitter.fraction())).await;
+                        sleep_until(began + IDLE.mul_f64(self.caller.jitter.fraction())).await;
                     }
                 }
                 Err(error) => {

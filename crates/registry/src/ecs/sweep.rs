@@ -97,7 +97,7 @@ impl Sweep {
         self.tasks().await?;
         instances?;
         let (now_ms, label, calls) = (self.now_ms(), &self.cluster.label, self.calls);
-        let arn = self.cluster.arn().unwrap_or_else(|| self.cluster.name.clone());
+        let arn = self.cluster.known_as();
         self.ledger.change(|inner| inner.clusters.get_mut(label).map(|known| known.confirm(&arn, now_ms)));
         self.caller.board.change_cluster(label, |status| {
             status.arn = self.cluster.arn();

@@ -20,17 +20,20 @@ use super::api::*;
 use super::status::Status;
 use super::{Metrics, Source};
 use crate::catalog::Catalog;
+use crate::catalog::needs::NameNeeds;
 use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::intake::statement::Held;
 use crate::settings;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::testing::NOW_MS;
+use crate::testing::{NOW_MS, label, node};
 
 pub(crate) use shapes::{bridge_definition, instance, instance_arn, task_arn, task_on, task_on_fargate};
 
 pub(crate) const CLUSTER: &str = "arn:aws:ecs:eu-west-1:1:cluster/prod";
+/// Where the ARNs of its tasks begin.
+pub(crate) const TASKS: &str = "arn:aws:ecs:eu-west-1:1:task/prod";
 
 type Fault = Box<dyn FnMut(&'static str) -> Option<CallError> + Send>;
 
@@ -213,6 +216,9 @@ impl Aws for ScriptedAws {
 
     fn describe_tasks(&self, _: String, arns: Vec<String>) -> Answer<'_, Described<Task>> {
         assert!(arns.len() <= DESCRIBE_MAX);
+        // AWS takes ids as well.
+        let arn = |name: String| if name.starts_with("arn:") { name } else { format!("{TASKS}/{name}") };
+        let arns: Vec<String> = arns.into_iter().map(arn).collect();
         let result = self.answer("ecs:DescribeTasks", |world| Ok(described(&world.tasks, &arns)));
         async move { result }.boxed()
     }
@@ -294,8 +300,7 @@ impl Aws for ScriptedAws {
 pub(crate) struct Running {
     pub(crate) aws: Arc<ScriptedAws>,
     pub(crate) intake: Arc<Intake>,
-    /// Kept, so that the catalog's reader has a writer.
-    _catalog: Publisher<Catalog>,
+    catalog: Publisher<Catalog>,
     pub(crate) status: Reader<Status>,
     pub(crate) started: Instant,
     store: Arc<MemoryStore>,
@@ -327,7 +332,15 @@ impl Running {
             seed: 7,
         };
         let status = super::start(&jobs, source).await.unwrap();
-        Running { aws, intake, _catalog: catalog, status, started, store, jobs }
+        Running { aws, intake, catalog, status, started, store, jobs }
+    }
+
+    /// From now on containers wait for ECS to tell of these tasks.
+    pub(crate) fn awaits(&self, tasks: &[&str]) {
+        let tasks = tasks.iter().map(|id| (label("prod"), (*id).to_owned())).collect();
+        let mut catalog = Catalog::clone(&self.catalog.load());
+        catalog.name_needs.insert(node("i-0"), Arc::new(NameNeeds { tasks, ..NameNeeds::default() }));
+        self.catalog.publish(Arc::new(catalog));
     }
 
     /// What the store holds.

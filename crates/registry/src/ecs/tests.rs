@@ -227,8 +227,10 @@ async fn goes_on_without_what_is_denied_and_says_so_once() {
     assert!((5..25).contains(&calls), "{calls} calls in ten minutes");
 
     aws.with(|world| world.fault = None);
+    let healed_at = Instant::now();
     running.eventually(10 * MINUTE, |held| has_ports(held) && held.services.len() == 3).await;
-    assert_eq!(running.status.load().denied.len(), 0);
+    running.status.wait_for(|status| status.denied.is_empty()).await.unwrap();
+    assert!(healed_at.elapsed() < 2 * MINUTE, "{:?}", healed_at.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,7 +260,43 @@ async fn a_cluster_that_is_not_there_is_shown_and_nothing_else() {
     let cluster = label("prod");
     let status = running.status.wait_for(|status| status.clusters[&cluster].error.is_some()).await.unwrap();
     assert_eq!(status.clusters[&cluster].error.as_ref().unwrap().1, "ecs:ListTasks: not found: Cluster not found.");
-    assert_eq!(running.held().await, Held::default());
+    let held = running.held().await;
+    assert_eq!(held, Held { clusters: held.clusters.clone(), ..Held::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_a_witness_before_it_has_listed_anything() {
+    let aws = ScriptedAws::new();
+    aws.with(|world| world.fault = Some(Box::new(|action| Some(failed(action)))));
+    let mut running = start(aws.clone()).await;
+    let known_as = |held: &Held| held.clusters[&label("prod")].clone();
+    let first = known_as(&running.held().await);
+    assert_eq!((first.arn.as_str(), first.since_ms), ("prod", NOW_MS));
+    sleep(MINUTE).await;
+    aws.with(|world| world.fault = None);
+    running.listed().await;
+    let now = known_as(&running.held().await);
+    assert_eq!((now.arn.as_str(), now.since_ms), (CLUSTER, NOW_MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_a_container_waits_for_is_asked_about_at_once() {
+    let running = settled().await;
+    running.aws.with(|world| {
+        world.add(task_on(9, 0, "web0"));
+        world.fault = Some(Box::new(|action| action.starts_with("ecs:List").then(|| failed(action))));
+    });
+    let (known, unknown) = (task_arn(9), "0123456789abcdef0123456789abcdef");
+    let awaited = Instant::now();
+    running.awaits(&[known.rsplit('/').next().unwrap(), unknown, "not an id"]);
+    running.eventually(MINUTE, |held| tasks(held).contains_key(&known)).await;
+    assert!(awaited.elapsed() <= Duration::from_secs(1), "{:?}", awaited.elapsed());
+    // As long as they wait they are asked about again, and not more often than is of use.
+    sleep(MINUTE).await;
+    let asked = running.aws.with(|world| {
+        world.calls.iter().filter(|(at, action)| *at >= awaited && *action == "ecs:DescribeTasks").count()
+    });
+    assert!((20..=31).contains(&asked), "{asked} calls");
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::record::NameSource;
 
-/// ECS is a witness for this cluster, from its first complete listing on.
+/// ECS is a witness for this cluster: it is asked about it, whether it answered already or not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterRecord {
-    /// The cluster's ARN.
+    /// The cluster's ARN; as long as that is not known, its name.
     pub arn: String,
-    /// When it was first listed in full, Unix milliseconds.
+    /// Since when it is asked, Unix milliseconds.
     pub since_ms: u64,
 }
 

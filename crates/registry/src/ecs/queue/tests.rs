@@ -71,6 +71,22 @@ async fn an_event_is_stated_at_once_and_its_message_deleted_then() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_comes_between_two_polls_does_not_wait() {
+    let running = deaf().await;
+    let polls = || running.aws.with(|world| world.calls.iter().filter(|(_, a)| *a == "sqs:ReceiveMessage").count());
+    for version in 4..24 {
+        let before = polls();
+        while polls() == before {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let sent = Instant::now();
+        running.aws.send(&format!("m{version}"), event(1, version, ("RUNNING", "RUNNING")));
+        running.eventually(2 * SECOND, |held| tasks(held).iter().any(|task| task.version == version)).await;
+        assert!(sent.elapsed() < Duration::from_millis(10), "version {version} took {:?}", sent.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_cannot_be_used_is_parked_at_the_third_time() {
     let running = deaf().await;
     let poison = "{\"detail-type\": 5}";
