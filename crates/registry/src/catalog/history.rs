@@ -2,11 +2,16 @@
 //! keeps what was promised ([`promises`]).
 //!
 //! A history follows from its seed. One that fails is made shorter, by leaving steps out while it still fails, and printed.
-//! `PORTOLAN_HISTORIES` says how many to play, `PORTOLAN_HISTORY` plays one seed.
+//! `PORTOLAN_HISTORIES` says how many to play, or which (`100000..200000`), `PORTOLAN_HISTORY` plays one seed. A long run is
+//! worth an optimised build:
+//!
+//! ```text
+//! PORTOLAN_HISTORIES=100000 cargo test --profile quick --workspace --lib every_history
+//! ```
 
-#![allow(clippy::too_many_arguments, clippy::type_complexity, reason = "a model is spelt out, not factored")]
-
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt;
 use portolan_core::name::Label;
@@ -16,7 +21,7 @@ use rand::rngs::StdRng;
 use self::cast::Cast;
 use self::model::Model;
 use self::names::Names;
-use self::promises::Promises;
+use self::promises::{Made, Promises};
 use self::stage::Stage;
 use self::steps::{Statement, Step};
 use super::testing::Stepper;
@@ -35,8 +40,8 @@ mod steps;
 const NAME_WAIT_MS: u64 = 5_000;
 /// How long a name waits for an owner that has nothing left.
 const NAME_HELD_MS: u64 = 600_000;
-/// How many histories are played where nobody says.
-const HISTORIES: u64 = 1_000;
+/// How many histories are played where nobody says: a minute of two cores in an unoptimised build.
+const HISTORIES: u64 = 4_000;
 /// How many steps a history has after its opening.
 const STEPS: usize = 20;
 
@@ -84,7 +89,7 @@ impl History {
         let owner = |name: &Label| after.explained.get(&service(name.as_str()))?.owner.clone();
         self.names.settle(&self.model, self.world.now_ms(), owner);
         compare::compare(&self.names.services(&self.model), &after)?;
-        self.promises.check(step, &stated, &self.model, (&before, &after))
+        self.promises.check(&Made { step, stated: &stated, before: &before, after: &after }, &self.model)
     }
 
     async fn commit(&mut self, stated: &[Statement]) {
@@ -108,20 +113,6 @@ fn steps_of(seed: u64) -> Vec<Step> {
     let dice = &mut StdRng::seed_from_u64(seed);
     let mut steps = steps::opening(dice);
     steps.extend((0..STEPS).map(|_| steps::step(dice)));
-    if std::env::var("SIDE").is_ok() {
-        steps.retain(|s| {
-            matches!(
-                s,
-                Step::Containers(_)
-                    | Step::FallsSilent(_)
-                    | Step::SilencePassed(..)
-                    | Step::Speaks(_)
-                    | Step::Repeat
-                    | Step::Reload
-                    | Step::TenMinutes
-            )
-        });
-    }
     steps
 }
 
@@ -159,24 +150,42 @@ fn told(seed: u64) -> String {
     format!("seed {seed}\n{}{}\n{wrong}", Cast::of(seed), lines.join("\n"))
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("`{name}` is no number: {text}")))
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// What `PORTOLAN_HISTORIES` says: how many, or `FROM..TO`.
+fn seeds(text: &str) -> Option<Range<u64>> {
+    let (from, to) = text.split_once("..").unwrap_or(("0", text));
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
+/// Plays the histories of these seeds, on every core. The first one that fails.
+fn failing(seeds: Range<u64>) -> Option<u64> {
+    let (next, end) = (AtomicU64::new(seeds.start), AtomicU64::new(seeds.end));
+    let play_on = || {
+        let mut own = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        let failed = own.find(|seed| *seed >= end.load(Ordering::Relaxed) || play(*seed, &steps_of(*seed)).is_err());
+        // Nobody begins a later one.
+        failed.map(|seed| end.fetch_min(seed, Ordering::Relaxed))
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        (0..threads).for_each(|_| drop(scope.spawn(play_on)));
+    });
+    let first = end.into_inner();
+    (first < seeds.end).then_some(first)
 }
 
 #[test]
 fn every_history_is_as_the_model_says() {
-    if let Some(seed) = setting("PORTOLAN_HISTORY") {
+    if let Some(text) = setting("PORTOLAN_HISTORY") {
+        let seed = text.parse().unwrap_or_else(|_| panic!("`PORTOLAN_HISTORY` is no number: {text}"));
         assert!(play(seed, &steps_of(seed)).is_ok(), "{}", told(seed));
         return;
     }
-    let histories = setting("PORTOLAN_HISTORIES").unwrap_or(HISTORIES);
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    let failed = std::thread::scope(|scope| {
-        let played = |first: u64| {
-            (first..histories).step_by(threads as usize).find(|seed| play(*seed, &steps_of(*seed)).is_err())
-        };
-        let players: Vec<_> = (0..threads).map(|first| scope.spawn(move || played(first))).collect();
-        players.into_iter().filter_map(|player| player.join().expect("a panic in a history is caught")).min()
-    });
+    let text = setting("PORTOLAN_HISTORIES").unwrap_or_else(|| HISTORIES.to_string());
+    let seeds = seeds(&text).unwrap_or_else(|| panic!("`PORTOLAN_HISTORIES` is neither a number nor FROM..TO: {text}"));
+    let failed = failing(seeds);
     assert!(failed.is_none(), "{}", failed.map(told).unwrap_or_default());
 }

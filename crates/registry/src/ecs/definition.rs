@@ -170,6 +170,8 @@ impl Definitions {
     /// It came.
     pub(super) fn learn(&mut self, arn: &str, definition: &api::TaskDefinition) {
         self.failed.remove(arn);
+        // A task that was heard of while it was asked for wanted it again.
+        self.wanted.remove(arn);
         self.uses += 1;
         self.read.insert(arn.to_owned(), (Arc::new(Definition::read(definition)), self.uses));
         if self.read.len() > KEPT_MAX {
@@ -212,9 +214,11 @@ mod tests {
         assert_eq!(definitions.find(&arn(0), 1), Known::NotYet);
         assert_eq!(definitions.next(1), Some(arn(0)));
         assert_eq!(definitions.next(1), None);
+        assert_eq!(definitions.find(&arn(0), 1), Known::NotYet, "it is being asked for");
         for number in 0..=KEPT_MAX {
             definitions.learn(&arn(number), &api::TaskDefinition::default());
             assert!(matches!(definitions.find(&arn(0), 1), Known::Read(_)));
+            assert_eq!(definitions.next(1), None, "what came is not asked for again");
         }
         assert_eq!(definitions.find(&arn(1), 1), Known::NotYet);
         assert_eq!(definitions.next(1), Some(arn(1)));

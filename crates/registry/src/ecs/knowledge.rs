@@ -47,8 +47,8 @@ pub(super) struct Knowledge {
     /// Services of each family's tasks.
     families: BTreeMap<Label, BTreeSet<String>>,
     changed: Changed,
-    /// What the store holds, as fingerprints.
-    stated: BTreeMap<NodeKey, u64>,
+    /// What the store holds.
+    stated: BTreeMap<NodeKey, Stated>,
 }
 
 /// What may have to be stated.
@@ -56,7 +56,17 @@ pub(super) struct Knowledge {
 struct Changed {
     has_record: bool,
     nodes: BTreeSet<NodeKey>,
+    /// Those that can wait a little for more.
+    gathering: BTreeSet<NodeKey>,
     families: BTreeSet<Label>,
+}
+
+/// What the store holds of a node.
+#[derive(Debug, Default)]
+struct Stated {
+    fingerprint: u64,
+    /// When it was stated, Unix milliseconds; 0: before the start.
+    at_ms: u64,
 }
 
 /// By what something was heard.
@@ -104,7 +114,8 @@ impl Knowledge {
             stated: BTreeMap::new(),
         };
         for (node, report) in held.reports.iter().filter(|(node, _)| &node.cluster == cluster) {
-            knowledge.stated.insert(node.clone(), statements::fingerprint(report));
+            let fingerprint = statements::fingerprint(report);
+            knowledge.stated.insert(node.clone(), Stated { fingerprint, at_ms: 0 });
             if let Some(instance) = &report.instance {
                 knowledge.instances.hold(&node.node, instance, now_ms);
             }

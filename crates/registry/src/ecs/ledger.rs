@@ -17,6 +17,7 @@ use super::caller::Caller;
 use super::definition::Definitions;
 use super::knowledge::{Knowledge, Plan};
 use crate::catalog::Catalog;
+use crate::clock::Now;
 use crate::intake::Intake;
 
 /// How often time itself is looked at: warnings that end, tasks to forget.
@@ -91,8 +92,9 @@ impl Ledger {
     pub(super) async fn state(&self, caller: &Caller, intake: &Intake, catalog: Reader<Catalog>) {
         let mut next_pass = Instant::now() + PASS_EVERY;
         loop {
+            let wait = self.gathers_for(caller.clock.now()).min(next_pass.saturating_duration_since(Instant::now()));
             // Cancel-safe: a change that is not seen here leaves its permit.
-            timeout(next_pass.saturating_duration_since(Instant::now()), self.changed.notified()).await.ok();
+            timeout(wait, self.changed.notified()).await.ok();
             let now = caller.clock.now();
             if now.instant >= next_pass {
                 next_pass = now.instant + PASS_EVERY;
@@ -108,7 +110,7 @@ impl Ledger {
     async fn state_all(&self, caller: &Caller, intake: &Intake) {
         let mut failures = 0;
         loop {
-            let (plans, changes) = self.plan();
+            let (plans, changes) = self.plan(caller.clock.now().unix_ms);
             let count: usize = plans.iter().map(|(_, plan)| plan.statements.len()).sum();
             let statements = plans.iter().flat_map(|(_, plan)| plan.statements.iter().cloned()).collect();
             let result = intake.state(statements, caller.clock.now().unix_ms).await;
@@ -137,9 +139,15 @@ impl Ledger {
         }
     }
 
-    fn plan(&self) -> (Vec<(Label, Plan)>, u64) {
+    /// How long what can wait gathers from now on.
+    fn gathers_for(&self, now: Now) -> Duration {
+        let due_ms = self.look(|inner| inner.clusters.values().filter_map(Knowledge::due_ms).min());
+        due_ms.map_or(Duration::MAX, |due_ms| Duration::from_millis(due_ms.saturating_sub(now.unix_ms)))
+    }
+
+    fn plan(&self, now_ms: u64) -> (Vec<(Label, Plan)>, u64) {
         self.look(|inner| {
-            let plans = inner.clusters.iter_mut().map(|(cluster, known)| (cluster.clone(), known.plan()));
+            let plans = inner.clusters.iter_mut().map(|(cluster, known)| (cluster.clone(), known.plan(now_ms)));
             (plans.collect(), inner.changes)
         })
     }

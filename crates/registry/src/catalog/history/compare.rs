@@ -7,6 +7,7 @@ use portolan_core::endpoint::{EndpointKey, State};
 use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::view::{EndpointSet, Link};
 
+use super::super::needs::NameNeeds;
 use super::super::{Candidate, Catalog, Explained, NodeStatus};
 use super::names::{Expected, Services};
 use crate::store::evidence::NameRecord;
@@ -135,14 +136,15 @@ fn nodes(catalog: &Catalog) -> Vec<NodeStatus> {
     catalog.nodes.values().map(|node| NodeStatus { reported_at_ms: 0, ..(**node).clone() }).collect()
 }
 
-/// Names to be given, and those that wait for one; not since when.
-fn names(catalog: &Catalog) -> Vec<(&NodeKey, Vec<(&String, &NameRecord)>, Vec<(&String, &NameRecord)>)> {
-    catalog
-        .name_needs
-        .iter()
-        .map(|(node, needs)| {
-            let waiting = needs.waiting.iter().map(|(id, _, record)| (id, record));
-            (node, needs.given.iter().map(|(id, record)| (id, record)).collect(), waiting.collect())
-        })
-        .collect()
+/// A name for a container: of which node, its id, and whether it waits until the name may be given.
+type Named<'a> = (&'a NodeKey, &'a String, &'a NameRecord, bool);
+
+/// Names to be given, and those that wait; not since when.
+fn names(catalog: &Catalog) -> Vec<Named<'_>> {
+    catalog.name_needs.iter().flat_map(|(node, needs)| names_of(node, needs)).collect()
+}
+
+fn names_of<'a>(node: &'a NodeKey, needs: &'a NameNeeds) -> impl Iterator<Item = Named<'a>> {
+    let given = needs.given.iter().map(move |(id, record)| (node, id, record, false));
+    given.chain(needs.waiting.iter().map(move |(id, _, record)| (node, id, record, true)))
 }

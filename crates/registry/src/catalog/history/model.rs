@@ -46,6 +46,30 @@ pub(super) struct Spoken<'a> {
     pub(super) is_by_sidecar: bool,
 }
 
+/// A container that somebody speaks of.
+struct Told<'a> {
+    node: &'a NodeKey,
+    container: &'a ContainerReport,
+    task: Option<&'a Task>,
+    is_by_sidecar: bool,
+}
+
+impl<'a> Told<'a> {
+    fn ports(self) -> impl Iterator<Item = Spoken<'a>> {
+        let Told { node, container, task, is_by_sidecar } = self;
+        container.ports.iter().map(move |port| {
+            let key = EndpointKey {
+                node: node.clone(),
+                container_id: container.id.clone(),
+                run: container.run,
+                container_port: port.container_port,
+                protocol: port.protocol,
+            };
+            Spoken { key, container, port, task, is_by_sidecar }
+        })
+    }
+}
+
 /// What ECS says, as the columns of the table tell it apart.
 #[derive(Clone, Copy, PartialEq)]
 enum Word {
@@ -86,13 +110,15 @@ impl Model {
         for (node, report) in &self.reports {
             for container in &report.containers {
                 let task = self.task_of(node, container);
-                add(&mut spoken, node, container, task, true);
+                spoken.extend(Told { node, container, task, is_by_sidecar: true }.ports());
             }
         }
         // Where a sidecar spoke, ECS adds nothing.
         for (node, report) in self.ecs.iter().filter(|(node, _)| self.is_alone(node)) {
             for task in &report.tasks {
-                task.containers.iter().for_each(|c| add(&mut spoken, node, &c.report, Some(task), false));
+                let told = task.containers.iter().map(|container| &container.report);
+                let told = told.map(|container| Told { node, container, task: Some(task), is_by_sidecar: false });
+                spoken.extend(told.flat_map(Told::ports));
             }
         }
         spoken
@@ -256,23 +282,4 @@ impl Model {
 /// Whether the last check passed. Of what is paused the contract does not say; nobody is there to answer.
 fn last_passed(spoken: &Spoken<'_>) -> bool {
     spoken.port.health == Health::Passing && spoken.container.phase != Phase::Paused
-}
-
-fn add<'a>(
-    spoken: &mut Vec<Spoken<'a>>,
-    node: &NodeKey,
-    container: &'a ContainerReport,
-    task: Option<&'a Task>,
-    is_by_sidecar: bool,
-) {
-    for port in &container.ports {
-        let key = EndpointKey {
-            node: node.clone(),
-            container_id: container.id.clone(),
-            run: container.run,
-            container_port: port.container_port,
-            protocol: port.protocol,
-        };
-        spoken.push(Spoken { key, container, port, task, is_by_sidecar });
-    }
 }

@@ -24,14 +24,17 @@ pub(super) struct Promises {
 /// Where every endpoint is.
 type Places = BTreeMap<EndpointKey, (ServiceKey, State)>;
 
+/// A step that was made.
+pub(super) struct Made<'a> {
+    pub(super) step: &'a Step,
+    pub(super) stated: &'a [Statement],
+    pub(super) before: &'a Catalog,
+    pub(super) after: &'a Catalog,
+}
+
 impl Promises {
-    pub(super) fn check(
-        &mut self,
-        step: &Step,
-        stated: &[Statement],
-        model: &Model,
-        (before, after): (&Catalog, &Catalog),
-    ) -> Result<(), String> {
+    pub(super) fn check(&mut self, made: &Made<'_>, model: &Model) -> Result<(), String> {
+        let Made { step, stated, before, after } = *made;
         stated.iter().for_each(|statement| self.remember(statement));
         let (were, are) = (places(before)?, places(after)?);
         self.deaths_are_final(&are)?;

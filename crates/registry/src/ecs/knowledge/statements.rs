@@ -1,4 +1,7 @@
 //! What has to be stated: of everything that may have changed, what the store does not hold already.
+//!
+//! A node's record is written whole. What a listing or a task definition adds to it gathers for a while, so that a large
+//! cluster's first listing does not write every node again with each of its calls; what changes an answer does not wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +10,17 @@ use portolan_core::hash;
 use portolan_core::name::{Label, NodeKey};
 use portolan_core::refusal::Refusal;
 
-use super::{Changed, Knowledge};
+use super::{Changed, Knowledge, Stated};
 use crate::intake::statement::Statement;
 use crate::store::evidence::FamilyRecord;
 use crate::store::record::encode;
 
 /// The longest record of one node, in bytes; far above what real tasks come to, below what the store takes.
 const REPORT_BYTES_MAX: usize = 2 << 20;
+
+/// How long what can wait gathers after its node was stated, milliseconds: ten calls of the default budget, and little beside the
+/// minute that a sidecar is waited for.
+const GATHER_MS: u64 = 5_000;
 
 /// Statements, and what follows when they are kept or not.
 #[derive(Debug, Default)]
@@ -22,13 +29,18 @@ pub(in crate::ecs) struct Plan {
     nodes: BTreeMap<NodeKey, Option<u64>>,
     families: BTreeSet<Label>,
     has_record: bool,
+    at_ms: u64,
 }
 
 impl Knowledge {
     /// What has to be stated now. Either [`settle`](Self::settle) or [`restore`](Self::restore) is to follow.
-    pub(in crate::ecs) fn plan(&mut self) -> Plan {
-        let Changed { has_record, nodes, families } = std::mem::take(&mut self.changed);
-        let mut plan = Plan { has_record, ..Plan::default() };
+    pub(in crate::ecs) fn plan(&mut self, now_ms: u64) -> Plan {
+        let Changed { has_record, mut nodes, gathering, families } = std::mem::take(&mut self.changed);
+        let (due, waiting): (BTreeSet<_>, BTreeSet<_>) =
+            gathering.into_iter().partition(|node| nodes.contains(node) || now_ms >= self.gathered_ms(node));
+        nodes.extend(due);
+        self.changed.gathering = waiting;
+        let mut plan = Plan { has_record, at_ms: now_ms, ..Plan::default() };
         if has_record {
             plan.statements.push(Statement::Cluster(self.cluster.clone(), self.record.clone()));
         }
@@ -42,7 +54,7 @@ impl Knowledge {
         let mut taken_back = Vec::new();
         for node in nodes {
             let (report, fingerprint) = self.report(&node).map(bounded).unzip();
-            if fingerprint == self.stated.get(&node).copied() {
+            if fingerprint == self.stated.get(&node).map(|stated| stated.fingerprint) {
                 continue;
             }
             let into = if report.is_none() { &mut taken_back } else { &mut plan.statements };
@@ -59,7 +71,7 @@ impl Knowledge {
         self.services.settle(&plan.statements);
         for (node, fingerprint) in plan.nodes {
             match fingerprint {
-                Some(fingerprint) => drop(self.stated.insert(node, fingerprint)),
+                Some(fingerprint) => drop(self.stated.insert(node, Stated { fingerprint, at_ms: plan.at_ms })),
                 None => drop(self.stated.remove(&node)),
             }
         }
@@ -69,12 +81,22 @@ impl Knowledge {
     pub(in crate::ecs) fn restore(&mut self, plan: Plan) {
         for (node, _) in plan.nodes {
             // Whatever is there, it is not known to be the same.
-            self.stated.insert(node.clone(), 0);
+            self.stated.insert(node.clone(), Stated::default());
             self.changed.nodes.insert(node);
         }
         self.changed.families.extend(plan.families);
         self.changed.has_record |= plan.has_record;
         self.services.restore();
+    }
+
+    /// When what gathers is to be stated, Unix milliseconds; `None`: nothing does.
+    pub(in crate::ecs) fn due_ms(&self) -> Option<u64> {
+        self.changed.gathering.iter().map(|node| self.gathered_ms(node)).min()
+    }
+
+    /// Until when changes of a node gather; long ago where nothing was stated lately.
+    fn gathered_ms(&self, node: &NodeKey) -> u64 {
+        self.stated.get(node).map_or(0, |stated| stated.at_ms + GATHER_MS)
     }
 
     /// What is known of a node, as it is stated; `None`: nothing.
@@ -92,7 +114,8 @@ impl Knowledge {
     #[cfg(test)]
     pub(in crate::ecs) fn reports(&self) -> BTreeMap<NodeKey, EcsReport> {
         let nodes = self.tasks.places.nodes().map(|(node, _)| node.clone());
-        let nodes = nodes.chain(self.stated.keys().cloned()).chain(self.changed.nodes.iter().cloned());
+        let changed = self.changed.nodes.union(&self.changed.gathering).cloned();
+        let nodes = nodes.chain(self.stated.keys().cloned()).chain(changed);
         nodes.filter_map(|node| Some((node.clone(), self.report(&node)?))).collect()
     }
 }

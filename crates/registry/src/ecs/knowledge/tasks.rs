@@ -147,6 +147,7 @@ impl Knowledge {
                 if voice == Voice::Answer && known.see(now_ms) {
                     self.changed.nodes.insert(known.node.clone());
                 }
+                self.hurry(&id, voice);
                 return;
             }
             Some(_) => {}
@@ -165,6 +166,15 @@ impl Knowledge {
             }
         };
         self.keep(facts, definition, (earlier, now_ms, Absence::default()));
+        self.hurry(&id, voice);
+    }
+
+    /// What an event told does not wait: its message goes once it is stated.
+    fn hurry(&mut self, id: &str, voice: Voice) {
+        let Some(known) = self.tasks.get(id).filter(|_| voice != Voice::Answer) else { return };
+        if self.changed.gathering.remove(&known.node) {
+            self.changed.nodes.insert(known.node.clone());
+        }
     }
 
     /// A task definition came, or cannot be had: tasks that waited for it are told anew.
@@ -272,8 +282,12 @@ impl Knowledge {
         let id = task.id.clone();
         let mut known = Known { facts: Some(facts), definition, task, node, parts, heard_ms, absence };
         known.settle();
+        // A task that is new, or around which something became known, takes nothing from any answer.
+        let can_wait = |earlier: &Known| (earlier.task.version, &earlier.node) == (known.task.version, &known.node);
+        let can_wait = earlier.as_ref().is_none_or(can_wait);
         if earlier.as_ref().is_none_or(|earlier| (&earlier.task, &earlier.node) != (&known.task, &known.node)) {
-            self.changed.nodes.insert(known.node.clone());
+            let into = if can_wait { &mut self.changed.gathering } else { &mut self.changed.nodes };
+            into.insert(known.node.clone());
         }
         if let Some(earlier) = earlier.filter(|earlier| earlier.node != known.node) {
             self.tasks.places.leave(&earlier.node, &id);

@@ -64,6 +64,10 @@ impl World {
         self.known.pass(catalog, self.now_ms);
     }
 
+    fn plan(&mut self) -> Plan {
+        self.known.plan(self.now_ms)
+    }
+
     fn tasks(&self) -> BTreeMap<String, Task> {
         let reports = self.known.reports().into_values();
         reports.flat_map(|report| report.tasks).map(|task| (task.arn.clone(), task)).collect()
@@ -155,7 +159,7 @@ fn a_task_moves_to_its_instance_once_that_is_known() {
     assert_eq!(nodes(&world), [machine()]);
     assert_eq!(world.one().containers[0].report.ports[0].addresses, ["10.0.0.7".parse::<std::net::IpAddr>().unwrap()]);
     // What was stated of the part is taken back, after the node has it.
-    let statements = world.known.plan().statements;
+    let statements = world.plan().statements;
     let last = statements.iter().rfind(|statement| matches!(statement, Statement::Ecs(..))).unwrap();
     assert!(matches!(last, Statement::Ecs(key, Some(_)) if *key == machine()), "{statements:?}");
 }
@@ -175,11 +179,11 @@ fn parts_have_at_most_200_tasks_and_keep_them() {
     let expected =
         [part("fargate-es-0", 1), part("fargate-web-0", 200), part("fargate-web-1", 200), part("fargate-web-2", 50)];
     assert_eq!(sizes(&world), expected);
-    let plan = world.known.plan();
+    let plan = world.plan();
     world.known.settle(plan);
     // One task changes: one part is stated. One goes: the others stay where they are, and a new one takes its place.
     world.task(&api::Task { version: 4, ..task_on_fargate(300, "web") }, Voice::Answer);
-    let plan = world.known.plan();
+    let plan = world.plan();
     assert_eq!(plan.statements.len(), 1);
     world.known.settle(plan);
     world.task(&stopped(task_on_fargate(10, "web")), Voice::Answer);
@@ -299,7 +303,7 @@ fn absence_alone_makes_an_instance_missing_and_ec2_says_whether_it_ended() {
     // It is forgotten with its tasks after ten minutes.
     world.pass(&catalog(), 10 * MINUTE_MS);
     assert_eq!(world.known.reports(), BTreeMap::new());
-    let plan = world.known.plan();
+    let plan = world.plan();
     assert!(plan.statements.iter().all(|statement| !matches!(statement, Statement::Ecs(_, Some(_)))));
 }
 
@@ -336,21 +340,21 @@ fn begins_where_it_was_stopped() {
         before.task(&task_on_fargate(number, "es"), Voice::Answer);
     }
     before.known.confirm("arn", NOW_MS);
-    let held = held(before.known.plan().statements);
+    let held = held(before.plan().statements);
     let mut after = World::with(&held);
     assert_eq!(after.known.reports(), before.known.reports());
-    assert!(after.known.plan().statements.is_empty());
+    assert!(after.plan().statements.is_empty());
     // The same again is no news; a newer version is, and goes where the task was.
     after.task(&task_on(1, 1, "web"), Voice::Answer);
     for number in 10..215 {
         after.task(&task_on_fargate(number, "es"), Voice::Answer);
     }
     after.known.confirm("arn", NOW_MS + 1);
-    let plan = after.known.plan();
+    let plan = after.plan();
     // Its ports are told anew, with no address until EC2 was asked again: it was never asked before either.
     assert!(plan.statements.is_empty(), "{:#?}", plan.statements);
     after.task(&stopped(task_on_fargate(214, "es")), Voice::Answer);
-    let statements = after.known.plan().statements;
+    let statements = after.plan().statements;
     assert!(
         matches!(&statements[..], [Statement::Ecs(key, Some(_))] if *key == node("fargate-es-1")),
         "{statements:?}"
@@ -380,14 +384,52 @@ fn a_statement_that_was_not_kept_is_made_again() {
     world.task(&task_on(1, 1, "web"), Voice::Answer);
     world.known.confirm("arn", NOW_MS);
     world.known.hear_service(&service("web"), NOW_MS);
-    let first = world.known.plan();
+    let first = world.plan();
     let statements = first.statements.clone();
     assert_eq!(statements.len(), 4);
     world.known.restore(first);
-    let again = world.known.plan();
+    let again = world.plan();
     assert_eq!(again.statements, statements);
     world.known.settle(again);
-    assert!(world.known.plan().statements.is_empty());
+    assert!(world.plan().statements.is_empty());
+}
+
+#[test]
+fn what_can_wait_gathers_after_its_node_was_stated() {
+    let mut world = World::new();
+    world.instance(&instance(1), Voice::Answer);
+    let stated = |world: &mut World, then_ms: u64| {
+        let plan = world.plan();
+        let is_ecs = |statement: &&Statement| matches!(statement, Statement::Ecs(..));
+        let count = plan.statements.iter().filter(is_ecs).count();
+        world.known.settle(plan);
+        let due_ms = world.known.due_ms().map(|due_ms| due_ms - world.now_ms);
+        world.now_ms += then_ms;
+        (count, due_ms)
+    };
+    let unknown = "arn:aws:ecs:eu-west-1:1:task-definition/new:1";
+    let task = |number| api::Task { task_definition_arn: unknown.to_owned(), ..task_on(number, 1, "web") };
+    world.task(&task(1), Voice::Answer);
+    assert_eq!(stated(&mut world, 1_000), (1, None), "the first is stated at once");
+    // The next page of the listing, and a definition.
+    world.task(&task(2), Voice::Answer);
+    world.definitions.learn(unknown, &bridge_definition(unknown));
+    world.known.learn_definition(unknown, &mut world.definitions, world.now_ms);
+    assert_eq!(stated(&mut world, 3_999), (0, Some(4_000)));
+    assert_eq!(stated(&mut world, 1), (0, Some(1)));
+    assert_eq!(stated(&mut world, 1_000), (1, None));
+    // News of what is known do not wait, and take along what does.
+    world.task(&task(3), Voice::Answer);
+    assert_eq!(stated(&mut world, 0), (0, Some(4_000)));
+    world.task(&stopped(task(1)), Voice::Answer);
+    assert_eq!(stated(&mut world, 0), (1, None));
+    // Nor does what an event told, at first or again.
+    world.task(&task(4), Voice::Event(world.now_ms));
+    assert_eq!(stated(&mut world, 0), (1, None));
+    world.task(&task(5), Voice::Answer);
+    assert_eq!(stated(&mut world, 0), (0, Some(5_000)));
+    world.task(&task(5), Voice::Event(world.now_ms));
+    assert_eq!(stated(&mut world, 0), (1, None));
 }
 
 fn service(name: &str) -> api::Service {
@@ -404,7 +446,7 @@ fn services_come_change_and_go() {
     let mut world = World::new();
     let mut step = |change: &mut dyn FnMut(&mut Knowledge)| {
         change(&mut world.known);
-        let plan = world.known.plan();
+        let plan = world.plan();
         let statements = plan.statements.clone();
         world.known.settle(plan);
         statements
@@ -451,7 +493,7 @@ fn a_report_longer_than_the_store_takes_is_cut() {
         let task = task_on(number, 1, "web");
         world.task(&api::Task { task_definition_arn: arn.to_owned(), ..task }, Voice::Answer);
     }
-    let statements = world.known.plan().statements;
+    let statements = world.plan().statements;
     let Some(Statement::Ecs(_, Some(report))) = statements.iter().find(|s| matches!(s, Statement::Ecs(..))) else {
         panic!("{statements:?}")
     };
@@ -519,7 +561,7 @@ fn end(order: impl IntoIterator<Item = (Said, Voice)>) -> BTreeMap<NodeKey, EcsR
     for (said, voice) in order {
         tell(&mut world, &said, voice);
     }
-    let statements = world.known.plan().statements;
+    let statements = world.plan().statements;
     let reports = world.known.reports();
     assert_eq!(held(statements).reports, reports, "what is stated is what is known");
     reports
