@@ -1,12 +1,14 @@
 //! What this server says of the zone itself: its name, its name server, and how long an answer may be kept.
 
-use portolan_core::lookup::Zone;
+use std::net::IpAddr;
+
+use portolan_core::lookup::{Meaning, Zone, lookup};
 use thiserror::Error;
 
 use crate::wire::WireName;
 
 /// The negative TTL, and the SOA's: a name that appears is seen a second later by every resolver (RFC 2308 section 5).
-pub const NEGATIVE_TTL_SECONDS: u32 = 1;
+pub const NEGATIVE_TTL: Ttl = Ttl(1);
 
 /// Keeps every negative answer, with its SOA, within 512 octets.
 const NAME_SERVER_CHARACTERS_MAX: usize = 100;
@@ -55,6 +57,8 @@ pub struct Authority {
     pub ttl: Ttl,
     pub(crate) zone_name: WireName,
     pub(crate) name_server: WireName,
+    /// What the name server's name says it is, if it says so.
+    pub(crate) name_server_address: Option<IpAddr>,
     pub(crate) mailbox: WireName,
 }
 
@@ -74,7 +78,12 @@ impl Authority {
         let zone_name = WireName::parse(&zone.to_string()).expect("a zone is a DNS name by construction");
         let mailbox = WireName::parse(&format!("hostmaster.{zone}")).expect("a zone leaves room for a label");
         let is_short = name_server.len() <= NAME_SERVER_CHARACTERS_MAX;
+        let labels: Vec<&[u8]> = name_server.trim_end_matches('.').split('.').map(str::as_bytes).collect();
+        let name_server_address = match lookup(&labels, &zone) {
+            Meaning::Address(address) => Some(address),
+            _ => None,
+        };
         let name_server = WireName::parse(name_server).filter(|_| is_short).ok_or_else(shown)?;
-        Ok(Authority { zone, ttl, zone_name, name_server, mailbox })
+        Ok(Authority { zone, ttl, zone_name, name_server, name_server_address, mailbox })
     }
 }

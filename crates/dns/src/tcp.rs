@@ -54,7 +54,7 @@ pub(crate) fn serve(jobs: &Jobs, listener: TcpListener, server: Arc<Server>) {
             };
             let server = server.clone();
             work.start_work("dns connection", async move {
-                if let Err(error) = converse(stream, peer.ip(), &server).await {
+                if let Err(error) = converse(stream, peer.ip().to_canonical(), &server).await {
                     debug!(%error, %peer, "DNS connection ended");
                 }
                 drop(permit);
@@ -75,7 +75,8 @@ async fn converse(mut stream: TcpStream, peer: IpAddr, server: &Server) -> std::
         while waiting.len() < WAITING_MAX {
             let Some(octets) = take_message(&mut received) else { break };
             idle_at = Instant::now() + IDLE;
-            match server.begin(Packet { octets: &octets, peer, transport: Transport::Tcp }, &mut reply) {
+            let packet = Packet { octets: &octets, peer, transport: Transport::Tcp, at: Instant::now() };
+            match server.begin(packet, &mut reply) {
                 Step::Send => send(&mut stream, &reply).await?,
                 Step::Drop => return Ok(()),
                 Step::Wait(pending) => waiting.push(async move {

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod answers;
+mod compliance;
 mod fixture;
 mod forwarding;
 mod malformed;

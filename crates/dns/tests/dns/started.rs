@@ -7,6 +7,7 @@ use std::sync::Arc;
 use portolan_core::name::{Label, ServiceKey};
 use portolan_core::view::View;
 use portolan_dns::forward::Forwarder;
+use portolan_dns::gate::GateSettings;
 use portolan_dns::listen::Listeners;
 use portolan_dns::metrics::Metrics;
 use portolan_dns::server::{Clients, Follow, NodeRole, Role, Server};
@@ -57,6 +58,7 @@ pub(crate) async fn start(role: impl FnOnce(Jobs, Arc<Publisher<View>>) -> Role)
         view,
         authority: fixture::authority(),
         role: role(jobs.clone(), publisher.clone()),
+        gate: fixture::gate(GateSettings::default()),
         metrics: Metrics::new(&mut metrics),
     };
     listeners.serve(&jobs, Arc::new(server));
