@@ -9,8 +9,12 @@ mod cookies;
 mod rate;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
+use portolan_runtime::settings::{Kind, Setting};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::wire::{Cookie, CookieReply};
@@ -20,22 +24,29 @@ use rate::Limiter;
 
 pub(crate) use rate::Verdict;
 
-/// How many datagrams a second a network outside of the private ranges gets, unless the operator says otherwise.
-pub const ANSWERS_PER_SECOND: u32 = 200;
+/// The settings of whoever answers DNS, for a program's list.
+pub const SETTINGS: [Setting; 2] = [
+    Setting {
+        key: "dns.allow",
+        kind: Kind::List("a network, such as 203.0.113.0/24"),
+        default: "",
+        help: "The only networks that may ask. By default loopback, private, shared (100.64.0.0/10) and link-local ones.",
+    },
+    Setting {
+        key: "dns.answers_per_second",
+        kind: Kind::Number,
+        default: "200",
+        help: "How many datagrams a second a /24 or /56 outside of those gets. 0 is no limit.",
+    },
+];
 
-/// The settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The settings as read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct GateSettings {
-    /// The networks that may ask; `None` for the private ones.
+    /// `dns.allow`: the networks that may ask; `None` for the private ones.
     pub allow: Option<Vec<IpNet>>,
-    /// How many datagrams a second a /24 or /56 outside of the private ranges gets; 0 for no limit.
+    /// `dns.answers_per_second`: what a /24 or /56 outside of the private ranges gets; 0 for no limit.
     pub answers_per_second: u32,
-}
-
-impl Default for GateSettings {
-    fn default() -> Self {
-        GateSettings { allow: None, answers_per_second: ANSWERS_PER_SECOND }
-    }
 }
 
 /// When a program began, by both clocks: cookies hold the time, and must not jump with it.
@@ -45,6 +56,14 @@ pub struct Beginning {
     pub at: Instant,
     /// By the calendar.
     pub unix_seconds: u64,
+}
+
+impl Beginning {
+    /// For a program that begins now.
+    pub fn now() -> Beginning {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Beginning { at: Instant::now(), unix_seconds: since_1970.as_secs() }
+    }
 }
 
 /// Stands before the answers.
@@ -72,7 +91,7 @@ impl Gate {
         let limiter = |rate| Limiter::new(rate, key(for_limits), beginning.at);
         Gate {
             access: settings.allow.map_or(Access::Private, Access::Networks),
-            limiter: std::num::NonZeroU32::new(settings.answers_per_second).map(limiter),
+            limiter: NonZeroU32::new(settings.answers_per_second).map(limiter),
             cookies: Cookies::new(key(for_cookies), beginning),
         }
     }
@@ -88,11 +107,12 @@ impl Gate {
         self.cookies.reply(sent, peer, now)
     }
 
-    /// Whether an asker from elsewhere gets a datagram: with a good cookie, always.
+    /// Whether an asker from elsewhere, or one who may not ask, gets a datagram: with a good cookie, and from a private
+    /// network, always.
     pub(crate) fn judge(&self, cookie: Option<&Cookie>, peer: IpAddr, now: Instant) -> Verdict {
         let is_proved = || cookie.is_some_and(|cookie| self.cookies.is_ours(cookie, peer, now));
         match &self.limiter {
-            Some(limiter) if !is_proved() => limiter.judge(peer, now),
+            Some(limiter) if !is_private(peer) && !is_proved() => limiter.judge(peer, now),
             Some(_) | None => Verdict::Answer,
         }
     }

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::wire::{Decoded, Extended, Reply, Request, Transport, decode, encode};
 
 pub use ready::Desk;
+pub(crate) use screen::Standing;
 
 /// How long a first question waits for the endpoints of a service. Stub resolvers ask again after a second at the least.
 const FOLLOW_PATIENCE: Duration = Duration::from_millis(200);
