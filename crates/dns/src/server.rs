@@ -127,7 +127,7 @@ pub enum Step {
 /// A question whose reply takes time.
 #[derive(Debug)]
 pub struct Pending {
-    request: Request,
+    request: Box<Request>,
     peer: IpAddr,
     wait: Wait,
 }
@@ -173,7 +173,7 @@ impl Server {
             Outcome::Follow(key) => Wait::Follow(key),
             Outcome::Forward => Wait::Forward,
         };
-        Step::Wait(Pending { request, peer: packet.peer, wait })
+        Step::Wait(Pending { request: Box::new(request), peer: packet.peer, wait })
     }
 
     /// Reads a packet; a request with a cookie gets ours.

@@ -63,7 +63,7 @@ impl Server {
             Outcome::Follow(key) => Wait::Follow(key),
             Outcome::Forward => Wait::Forward,
         };
-        Step::Wait(Pending { request, peer: packet.peer, wait })
+        Step::Wait(Pending { request: Box::new(request), peer: packet.peer, wait })
     }
 
     /// The service that a question is about.

@@ -1,79 +1,23 @@
 //! Who may ask and how often, by the server itself: askers from anywhere, without their networks.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use portolan_dns::gate::GateSettings;
-use portolan_dns::server::{Desk, Packet, Role, Server, Step};
+use portolan_dns::server::Role;
 use portolan_dns::wire::Transport;
 use portolan_runtime::published::published;
-use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::Instant;
 
+use crate::desked::{Desked, NAME};
 use crate::fixture;
 use crate::served::query;
 use crate::started::{Started, node_role, registry_for};
 
-const NAME: &str = "web.prod.ecs.internal.";
 const COOKIE: u16 = 10;
 const EXTENDED_ERROR: u16 = 15;
-
-/// A server and one worker's desk, asked without sockets.
-struct Desked {
-    server: Server,
-    desk: Desk,
-    metrics: Registry,
-    start: Instant,
-}
-
-impl Desked {
-    fn new(role: Role, allow: Option<&str>, answers_per_second: u32) -> Desked {
-        let mut metrics = Registry::default();
-        let allow = allow.map(|networks| networks.split(',').map(|network| network.parse().unwrap()).collect());
-        let server = Server {
-            view: published(fixture::view()).1,
-            authority: fixture::authority(),
-            role,
-            gate: fixture::gate(GateSettings { allow, answers_per_second }),
-            metrics: portolan_dns::metrics::Metrics::new(&mut metrics),
-        };
-        Desked { server, desk: Desk::new(1), metrics, start: Instant::now() }
-    }
-
-    fn registry(allow: Option<&str>) -> Desked {
-        Desked::new(Role::Registry, allow, 200)
-    }
-
-    fn ask(&mut self, peer: &str, octets: &[u8], way: Transport, after: Duration) -> Option<Vec<u8>> {
-        let peer: IpAddr = peer.parse().unwrap();
-        let packet = Packet { octets, peer, transport: way, at: self.start + after };
-        let mut reply = Vec::new();
-        let step = match way {
-            Transport::Udp => self.server.begin_at(&mut self.desk, packet, &mut reply),
-            Transport::Tcp => self.server.begin(packet, &mut reply),
-        };
-        match step {
-            Step::Send => Some(reply),
-            Step::Drop => None,
-            Step::Wait(_) => panic!("nothing here has to wait"),
-        }
-    }
-
-    fn code(&mut self, peer: &str, way: Transport) -> ResponseCode {
-        let asked = query(NAME, "A").to_vec().unwrap();
-        read(&self.ask(peer, &asked, way, Duration::ZERO).unwrap()).metadata.response_code
-    }
-
-    fn shown(&self) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
-        text
-    }
-}
 
 fn read(reply: &[u8]) -> Message {
     Message::from_vec(reply).unwrap()
@@ -110,7 +54,7 @@ fn networks_that_may_not_ask_are_refused_and_told_so() {
         assert_eq!(listed.code("203.0.113.1", way), ResponseCode::NoError);
         assert_eq!(listed.code("10.1.2.3", way), ResponseCode::NoError);
         let asked = with_cookie(b"12345678").to_vec().unwrap();
-        let reply = by_default.ask("2001:db8::1", &asked, way, Duration::ZERO).unwrap();
+        let reply = by_default.ask(("2001:db8::1", way), &asked, Duration::ZERO).unwrap();
         let message = read(&reply);
         assert_eq!(message.metadata.response_code, ResponseCode::Refused);
         assert_eq!(option(&message, EXTENDED_ERROR), Some(vec![0, 18]));
@@ -137,13 +81,13 @@ fn a_cookie_is_given_and_known_again_and_kept_replies_have_the_askers_own() {
     for (round, client) in [b"12345678", b"12345678", b"abcdefgh"].into_iter().enumerate() {
         let asked = with_cookie(client).to_vec().unwrap();
         let later = Duration::from_secs(round as u64);
-        let cookie = option(&read(&server.ask("10.0.0.1", &asked, Transport::Udp, later).unwrap()), COOKIE).unwrap();
+        let cookie = option(&read(&server.ask(("10.0.0.1", Transport::Udp), &asked, later).unwrap()), COOKIE).unwrap();
         assert_eq!((&cookie[..8], cookie.len()), (&client[..], 24));
         assert_ne!(cookie, first, "the time is in it");
         first = cookie;
     }
     let plain = query(NAME, "A").to_vec().unwrap();
-    assert!(read(&server.ask("10.0.0.1", &plain, Transport::Udp, Duration::ZERO).unwrap()).edns.is_none());
+    assert!(read(&server.ask(("10.0.0.1", Transport::Udp), &plain, Duration::ZERO).unwrap()).edns.is_none());
 }
 
 #[test]
@@ -157,7 +101,7 @@ fn a_flood_in_somebodys_name_hurts_him_little_and_he_is_answered_all_the_same() 
     for step in 0..200_000_u64 {
         let after = Duration::from_micros(50 * step);
         octets_in += large.len();
-        octets_out += server.ask("203.0.113.9", &large, Transport::Udp, after).map_or(0, |reply| reply.len());
+        octets_out += server.ask(("203.0.113.9", Transport::Udp), &large, after).map_or(0, |reply| reply.len());
         if step % 2_000 == 0 {
             answered += usize::from(who_is_really_there_is_answered(&mut server, after));
         }
@@ -182,7 +126,7 @@ fn a_flood_in_somebodys_name_hurts_him_little_and_he_is_answered_all_the_same() 
 /// Asks until something comes back, three times at most as resolvers do; if it is TC, with the cookie it brought.
 fn who_is_really_there_is_answered(server: &mut Desked, after: Duration) -> bool {
     let asked = with_cookie(b"realone!").to_vec().unwrap();
-    let tries = (0..3).find_map(|_| server.ask("203.0.113.77", &asked, Transport::Udp, after));
+    let tries = (0..3).find_map(|_| server.ask(("203.0.113.77", Transport::Udp), &asked, after));
     let Some(reply) = tries.map(|reply| read(&reply)) else { return false };
     let cookie = option(&reply, COOKIE).expect("a cookie comes with every reply");
     if reply.metadata.truncation {
@@ -190,8 +134,8 @@ fn who_is_really_there_is_answered(server: &mut Desked, after: Duration) -> bool
         assert!(reply.queries[0].name().to_ascii() == NAME);
     }
     let again = with_cookie(&cookie).to_vec().unwrap();
-    let by_cookie = read(&server.ask("203.0.113.77", &again, Transport::Udp, after).expect("proved"));
-    let by_connection = read(&server.ask("203.0.113.77", &asked, Transport::Tcp, after).expect("proved"));
+    let by_cookie = read(&server.ask(("203.0.113.77", Transport::Udp), &again, after).expect("proved"));
+    let by_connection = read(&server.ask(("203.0.113.77", Transport::Tcp), &asked, after).expect("proved"));
     by_cookie.answers.len() == 1 && by_connection.answers.len() == 1
 }
 

@@ -6,6 +6,7 @@
 mod addresses;
 mod answers;
 mod compliance;
+mod desked;
 mod fixture;
 mod forwarding;
 mod gate;
@@ -15,3 +16,4 @@ mod served;
 mod sizes;
 mod source;
 mod started;
+mod worst;
