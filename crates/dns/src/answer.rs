@@ -27,6 +27,10 @@ pub mod extended {
     pub const STALE_NXDOMAIN: Extended = Extended { code: 19, text: "no registry confirms it at present" };
     /// Nothing was loaded yet.
     pub const NOT_READY: Extended = Extended { code: 14, text: "services are not loaded yet" };
+    /// Its network may not ask. Without words: a refusal must not be much longer than what it refuses.
+    pub const PROHIBITED: Extended = Extended { code: 18, text: "" };
+    /// Another class, or a transfer.
+    pub const NOT_SUPPORTED: Extended = Extended { code: 21, text: "" };
     /// Not ours, and this server asks nobody.
     pub const NOT_OURS: Extended = Extended { code: 20, text: "outside the zone" };
     /// The endpoints did not come in time.
@@ -92,11 +96,11 @@ pub enum Outcome {
 
 /// Answers `question` from `view`.
 pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome {
-    let refused = || Outcome::Reply(finish(Reply::bare(ResponseCode::Refused), view));
-    // No transfers, and no other class: there is nothing of that kind here (RFC 8906 wants a word, not silence).
+    // No other class, and no transfers (decision 11): there is nothing of that kind here, and RFC 8906 wants a word.
     let is_transfer = matches!(question.record_type, RecordType::AXFR | RecordType::IXFR);
     if question.class != DNSClass::IN || is_transfer {
-        return refused();
+        let reply = Reply::bare(ResponseCode::Refused).because(extended::NOT_SUPPORTED);
+        return Outcome::Reply(finish(reply, view));
     }
     let labels: Vec<&[u8]> = question.name.iter().collect();
     let meaning = lookup(&labels, &client.authority.zone);

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::wire::WireName;
 
 /// The negative TTL, and the SOA's: a name that appears is seen a second later by every resolver (RFC 2308 section 5).
-pub const NEGATIVE_TTL_SECONDS: u32 = 1;
+pub const NEGATIVE_TTL: Ttl = Ttl(1);
 
 /// Keeps every negative answer, with its SOA, within 512 octets.
 const NAME_SERVER_CHARACTERS_MAX: usize = 100;
@@ -77,12 +77,12 @@ impl Authority {
         let shown = || NameServerError(portolan_core::refusal::shown(name_server, 120));
         let zone_name = WireName::parse(&zone.to_string()).expect("a zone is a DNS name by construction");
         let mailbox = WireName::parse(&format!("hostmaster.{zone}")).expect("a zone leaves room for a label");
+        let is_short = name_server.len() <= NAME_SERVER_CHARACTERS_MAX;
         let labels: Vec<&[u8]> = name_server.trim_end_matches('.').split('.').map(str::as_bytes).collect();
         let name_server_address = match lookup(&labels, &zone) {
             Meaning::Address(address) => Some(address),
             _ => None,
         };
-        let is_short = name_server.len() <= NAME_SERVER_CHARACTERS_MAX;
         let name_server = WireName::parse(name_server).filter(|_| is_short).ok_or_else(shown)?;
         Ok(Authority { zone, ttl, zone_name, name_server, name_server_address, mailbox })
     }

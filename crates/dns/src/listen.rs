@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use portolan_runtime::jobs::Jobs;
 use thiserror::Error;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 use crate::server::Server;
+use crate::udp::Socket;
 use crate::{tcp, udp};
 
 /// How often a free port is drawn again, when TCP cannot have the one that UDP was given.
@@ -16,7 +17,7 @@ const PORT_ATTEMPTS: usize = 16;
 /// A UDP socket and a TCP listener on one address and port.
 #[derive(Debug)]
 pub struct Listeners {
-    udp: UdpSocket,
+    udp: Socket,
     tcp: TcpListener,
     address: SocketAddr,
 }
@@ -32,8 +33,8 @@ pub struct BindError {
 }
 
 impl Listeners {
-    /// Binds both. Port 0 finds one that is free for both. Bind an address rather than all of them (`0.0.0.0`): a
-    /// reply comes from the address that was asked only if the socket has no other (RFC 2181 section 4).
+    /// Binds both. Port 0 finds one that is free for both. A reply comes from the address that was asked, also where all
+    /// of them are bound (`0.0.0.0`).
     ///
     /// # Errors
     /// When either is in use or not allowed.
@@ -50,7 +51,7 @@ impl Listeners {
 
     async fn bind_once(address: SocketAddr) -> Result<Listeners, BindError> {
         let error = |transport| move |source| BindError { transport, address, source };
-        let udp = UdpSocket::bind(address).await.map_err(error("udp"))?;
+        let udp = Socket::bind(address).await.map_err(error("udp"))?;
         let address = udp.local_addr().map_err(error("udp"))?;
         let tcp = TcpListener::bind(address).await.map_err(error("tcp"))?;
         Ok(Listeners { udp, tcp, address })

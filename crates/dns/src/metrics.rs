@@ -21,16 +21,18 @@ struct Counters {
     /// In the order of [`CODES`].
     answers: [Counter; CODES.len()],
     dropped: Counter,
+    limited: Counter,
 }
 
 /// Every code that this server gives, and its label.
-const CODES: [(ResponseCode, &str); 7] = [
+const CODES: [(ResponseCode, &str); 8] = [
     (ResponseCode::NoError, "noerror"),
     (ResponseCode::NXDomain, "nxdomain"),
     (ResponseCode::ServFail, "servfail"),
     (ResponseCode::Refused, "refused"),
     (ResponseCode::FormErr, "formerr"),
     (ResponseCode::NotImp, "notimp"),
+    (ResponseCode::NotAuth, "notauth"),
     (ResponseCode::BADVERS, "badvers"),
 ];
 
@@ -46,16 +48,20 @@ struct TransportLabels {
 }
 
 impl Metrics {
-    /// Counters that `registry` shows as `dns_answers_total` and `dns_dropped_total` below its own prefix.
+    /// Counters that `registry` shows as `dns_answers_total`, `dns_dropped_total` and `dns_limited_total` below its own prefix.
     pub fn new(registry: &mut Registry) -> Metrics {
         let answers: Family<AnswerLabels, Counter> = Family::default();
         let dropped: Family<TransportLabels, Counter> = Family::default();
         registry.register("dns_answers", "DNS answers, by transport and response code", answers.clone());
         let help = "DNS packets without an answer: replies, and what is too short to be a question";
         registry.register("dns_dropped", help, dropped.clone());
+        let limited: Family<TransportLabels, Counter> = Family::default();
+        let help = "DNS questions that got no answer, or none but TC, because their network asked too much";
+        registry.register("dns_limited", help, limited.clone());
         let counters = |transport| Counters {
             answers: CODES.map(|(_, code)| answers.get_or_create_owned(&AnswerLabels { transport, code })),
             dropped: dropped.get_or_create_owned(&TransportLabels { transport }),
+            limited: limited.get_or_create_owned(&TransportLabels { transport }),
         };
         Metrics { udp: counters(Transport::Udp), tcp: counters(Transport::Tcp) }
     }
@@ -69,6 +75,10 @@ impl Metrics {
 
     pub(crate) fn dropped(&self, transport: Transport) {
         self.of(transport).dropped.inc();
+    }
+
+    pub(crate) fn limited(&self, transport: Transport) {
+        self.of(transport).limited.inc();
     }
 
     fn of(&self, transport: Transport) -> &Counters {

@@ -4,6 +4,7 @@
 //! name outside the zone, which goes to the forwarder. The transports bound how many of those there are at once.
 
 mod ready;
+mod screen;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,14 +14,17 @@ use hickory_proto::op::ResponseCode;
 use portolan_core::name::{Label, ServiceKey};
 use portolan_core::view::View;
 use portolan_runtime::published::Reader;
+use tokio::time::Instant;
 
 use crate::answer::{Client, Order, Outcome, Perspective, answer, extended};
 use crate::authority::Authority;
 use crate::forward::Forwarder;
+use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::wire::{Decoded, Extended, Reply, Request, Transport, decode, encode};
 
-pub(crate) use ready::Desk;
+pub use ready::Desk;
+pub(crate) use screen::Standing;
 
 /// How long a first question waits for the endpoints of a service. Stub resolvers ask again after a second at the least.
 const FOLLOW_PATIENCE: Duration = Duration::from_millis(200);
@@ -90,6 +94,8 @@ pub struct Server {
     pub authority: Authority,
     /// What kind of server this is.
     pub role: Role,
+    /// Who may ask.
+    pub gate: Gate,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -103,6 +109,8 @@ pub struct Packet<'a> {
     pub peer: IpAddr,
     /// How.
     pub transport: Transport,
+    /// When it was received, about.
+    pub at: Instant,
 }
 
 /// What to do with a packet.
@@ -119,7 +127,7 @@ pub enum Step {
 /// A question whose reply takes time.
 #[derive(Debug)]
 pub struct Pending {
-    request: Request,
+    request: Box<Request>,
     peer: IpAddr,
     wait: Wait,
 }
@@ -141,16 +149,21 @@ impl Pending {
 impl Server {
     /// Answers `packet` into `out`, if that takes no time.
     pub fn begin(&self, packet: Packet<'_>, out: &mut Vec<u8>) -> Step {
-        let request = match decode(packet.octets, packet.transport) {
+        match self.screened(&packet, out) {
+            Some(step) => step,
+            None => self.answered(packet, out),
+        }
+    }
+
+    /// As [`Server::begin`], for an asker who is let in.
+    fn answered(&self, packet: Packet<'_>, out: &mut Vec<u8>) -> Step {
+        let request = match self.decoded(&packet) {
             Decoded::Ask(request) => request,
             Decoded::Refuse(request, code) => {
                 self.write(&request, Reply::bare(code), out);
                 return Step::Send;
             }
-            Decoded::Drop => {
-                self.metrics.dropped(packet.transport);
-                return Step::Drop;
-            }
+            Decoded::Drop => return self.dropped(&packet),
         };
         let order = Order::once(rand::random());
         let wait = match self.outcome(&request, packet.peer, (&self.view.peek(), order)) {
@@ -161,7 +174,22 @@ impl Server {
             Outcome::Follow(key) => Wait::Follow(key),
             Outcome::Forward => Wait::Forward,
         };
-        Step::Wait(Pending { request, peer: packet.peer, wait })
+        Step::Wait(Pending { request: Box::new(request), peer: packet.peer, wait })
+    }
+
+    /// Reads a packet; a request with a cookie gets ours.
+    fn decoded(&self, packet: &Packet<'_>) -> Decoded {
+        let mut decoded = decode(packet.octets, packet.transport);
+        if let Decoded::Ask(request) | Decoded::Refuse(request, _) = &mut decoded {
+            let cookie = request.edns.as_ref().and_then(|edns| edns.cookie.as_ref());
+            request.cookie = cookie.map(|cookie| self.gate.cookie_for(cookie, packet.peer, packet.at));
+        }
+        decoded
+    }
+
+    fn dropped(&self, packet: &Packet<'_>) -> Step {
+        self.metrics.dropped(packet.transport);
+        Step::Drop
     }
 
     /// Answers a question that had to wait. Takes seconds at the worst, never for ever.
@@ -229,7 +257,9 @@ impl Server {
     }
 
     fn write(&self, request: &Request, reply: Reply, out: &mut Vec<u8>) {
-        let reply = Reply { is_recursion_available: self.forwarder().is_some(), ..reply };
+        // The bit is defined for QUERY alone.
+        let is_recursion_available = request.opcode == 0 && self.forwarder().is_some();
+        let reply = Reply { is_recursion_available, ..reply };
         encode(request, &reply, &self.authority, out);
         self.metrics.answered(request.transport, reply.code);
     }

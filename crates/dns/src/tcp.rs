@@ -18,11 +18,14 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
-use crate::server::{Packet, Server, Step};
+use crate::server::{Packet, Server, Standing, Step};
 use crate::wire::Transport;
 
-/// Open connections per listener; one more is closed at once, so that waiting ones cannot keep out new ones for long.
+/// Open connections per listener, of near askers and of those from elsewhere; one more is closed at once, so that waiting
+/// ones cannot keep out new ones for long.
 const CONNECTIONS_MAX: usize = 100;
+/// The same of askers who are refused: one reply each, and they keep out nobody else.
+const REFUSED_CONNECTIONS_MAX: usize = 8;
 /// How long a connection may be without a whole question (RFC 7766 section 6.2.3 asks for seconds).
 const IDLE: Duration = Duration::from_secs(10);
 /// How long a reply may take to be written: a peer that reads nothing holds its place no longer.
@@ -36,7 +39,8 @@ const READ_OCTETS: usize = 4096;
 
 /// Starts the accept loop.
 pub(crate) fn serve(jobs: &Jobs, listener: TcpListener, server: Arc<Server>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let [near, far, refused] =
+        [CONNECTIONS_MAX, CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX].map(|most| Arc::new(Semaphore::new(most)));
     let work = jobs.clone();
     jobs.start("dns tcp", async move {
         loop {
@@ -48,13 +52,19 @@ pub(crate) fn serve(jobs: &Jobs, listener: TcpListener, server: Arc<Server>) {
                     continue;
                 }
             };
-            let Ok(permit) = connections.clone().try_acquire_owned() else {
+            let asker = peer.ip().to_canonical();
+            let places = match server.standing(asker) {
+                Standing::Near => &near,
+                Standing::Far => &far,
+                Standing::Refused => &refused,
+            };
+            let Ok(permit) = places.clone().try_acquire_owned() else {
                 debug!(%peer, "too many DNS connections: closed");
                 continue;
             };
             let server = server.clone();
             work.start_work("dns connection", async move {
-                if let Err(error) = converse(stream, peer.ip(), &server).await {
+                if let Err(error) = converse(stream, asker, &server).await {
                     debug!(%error, %peer, "DNS connection ended");
                 }
                 drop(permit);
@@ -70,12 +80,15 @@ async fn converse(mut stream: TcpStream, peer: IpAddr, server: &Server) -> std::
     let mut reply = Vec::new();
     let mut waiting = FuturesUnordered::new();
     let mut is_open = true;
+    let is_refused = server.standing(peer) == Standing::Refused;
     let mut idle_at = Instant::now() + IDLE;
     while is_open || !waiting.is_empty() {
         while waiting.len() < WAITING_MAX {
             let Some(octets) = take_message(&mut received) else { break };
             idle_at = Instant::now() + IDLE;
-            match server.begin(Packet { octets: &octets, peer, transport: Transport::Tcp }, &mut reply) {
+            let packet = Packet { octets: &octets, peer, transport: Transport::Tcp, at: Instant::now() };
+            match server.begin(packet, &mut reply) {
+                Step::Send if is_refused => return send(&mut stream, &reply).await,
                 Step::Send => send(&mut stream, &reply).await?,
                 Step::Drop => return Ok(()),
                 Step::Wait(pending) => waiting.push(async move {

@@ -1,17 +1,18 @@
 //! Messages: bytes to a request, a reply to bytes.
 //!
-//! Requests are decoded by hickory-proto, after the header was checked here: it reserves memory by the counts of the
-//! header, which are the sender's word. Replies are encoded here, because the TC bit has to be honest (hickory measures
-//! names before it compresses them, so it leaves out answers that would have fitted, and stops compressing in long
-//! answers) and because every name in our answers is known: the question's, the zone's, or that of an address.
+//! Both directions are written here (decisions 4 and 10), and hickory-proto is the tests' second opinion. The decoder has
+//! to say of every packet what is wrong with it, and to repeat what could be read. The encoder's TC bit has to be honest;
+//! and every name in our answers is known: the question's, the zone's, or that of an address.
 
 mod decode;
+mod edns;
 mod encode;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
 pub use decode::{Decoded, decode};
+pub use edns::{Cookie, Edns};
 pub use encode::encode;
 pub(crate) use encode::{WireName, opt_record, put_question};
 
@@ -40,17 +41,6 @@ pub struct Question {
     pub class: DNSClass,
 }
 
-/// The asker's EDNS (RFC 6891).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Edns {
-    /// The largest datagram it takes, as it said.
-    pub payload: u16,
-    /// Zero is the only one there is.
-    pub version: u8,
-    /// The DO bit.
-    pub wants_dnssec: bool,
-}
-
 /// A well-formed request, or as much of it as a refusal has to repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -68,6 +58,26 @@ pub struct Request {
     pub question: Option<Question>,
     /// Its EDNS, when it has one: only then has the reply one.
     pub edns: Option<Edns>,
+    /// The cookie that the reply carries. Set by the server, which has the secret.
+    pub cookie: Option<CookieReply>,
+    /// Its TSIG record: the reply says that the key is unknown.
+    pub signature: Option<Box<Signature>>,
+}
+
+/// What a COOKIE option of ours holds: the asker's half and ours.
+pub type CookieReply = [u8; 24];
+
+/// What the reply to a signed request repeats (RFC 8945 section 4.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The key's name as in a message.
+    pub key: Box<[u8]>,
+    /// The algorithm's name as in a message.
+    pub algorithm: Box<[u8]>,
+    /// When it was signed, and how far clocks may differ.
+    pub time_and_fudge: [u8; 8],
+    /// The id that was signed.
+    pub original_id: u16,
 }
 
 impl Request {
@@ -133,6 +143,8 @@ pub struct Reply {
     pub serial: u32,
     /// What went wrong, or how old it is.
     pub extended: Option<Extended>,
+    /// Nothing is said but that a connection would get more: TC without records.
+    pub is_withheld: bool,
 }
 
 impl Reply {
@@ -146,6 +158,7 @@ impl Reply {
             has_soa: false,
             serial: 0,
             extended: None,
+            is_withheld: false,
         }
     }
 

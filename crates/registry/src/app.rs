@@ -9,6 +9,7 @@ use anyhow::Context;
 use portolan_core::lookup::{Zone, address_label};
 use portolan_core::view::Readiness;
 use portolan_dns::authority::{Authority, Ttl};
+use portolan_dns::gate::{Beginning, Gate};
 use portolan_dns::listen::Listeners;
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Role, Server};
@@ -92,10 +93,9 @@ pub async fn start_with(
     let Core { intake, catalog, clock } = core;
     let view = view_of(jobs, catalog.clone());
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
-    dns.serve(
-        jobs,
-        Arc::new(Server { view, authority: authority.clone(), role: Role::Registry, metrics: dns_metrics }),
-    );
+    let gate = Gate::new(settings.dns.gate, rand::rng().random(), Beginning::now());
+    let server = Server { view, authority: authority.clone(), role: Role::Registry, gate, metrics: dns_metrics };
+    dns.serve(jobs, Arc::new(server));
     let joined =
         Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock, http_port: bound.http.port() };
     Surface::new(jobs.clone(), joined).serve(grpc);

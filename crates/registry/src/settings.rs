@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use portolan_dns::gate::{self, GateSettings};
 use portolan_runtime::logging::LogSettings;
 use portolan_runtime::settings::{Kind, Setting};
 use serde::Deserialize;
@@ -25,6 +26,8 @@ pub const SETTINGS: &[Setting] = &[
     text("dns.listen", "127.0.0.1:8600", "an address and port", "Where DNS is answered."),
     text("http.listen", "127.0.0.1:8500", LOOPBACK, "Where the HTTP API is."),
     text("grpc.listen", "127.0.0.1:8502", LOOPBACK, "Where sidecars connect."),
+    gate::SETTINGS[0],
+    gate::SETTINGS[1],
     list("upstreams", "ADDRESS:PORT", "Resolvers for names outside the zone; else those of /etc/resolv.conf."),
     text(
         "link.range",
@@ -64,7 +67,7 @@ pub struct Settings {
     /// `data_dir`.
     pub data_dir: PathBuf,
     /// `dns.*`.
-    pub dns: Listen,
+    pub dns: Dns,
     /// `http.*`.
     pub http: Listen,
     /// `grpc.*`.
@@ -77,6 +80,16 @@ pub struct Settings {
     pub aws: Aws,
     /// `log.*`.
     pub log: LogSettings,
+}
+
+/// `dns.*`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Dns {
+    /// `dns.listen`.
+    pub listen: SocketAddr,
+    /// Who may ask.
+    #[serde(flatten)]
+    pub gate: GateSettings,
 }
 
 /// One listener.

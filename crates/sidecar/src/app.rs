@@ -15,6 +15,7 @@ use portolan_core::naming;
 use portolan_core::view::{EndpointSet, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
 use portolan_dns::forward::{ForwardMetrics, Forwarder};
+use portolan_dns::gate::{Beginning, Gate};
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Clients, NodeRole, Role, Server};
 use portolan_dns::upstreams;
@@ -91,7 +92,8 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     };
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
     let (view, authority_too) = (answers.clone(), authority.clone());
-    let server = Server { view, authority: authority_too, role: Role::Node(role), metrics: dns_metrics };
+    let gate = Gate::new(settings.dns.clone(), rand::random(), Beginning::now());
+    let server = Server { view, authority: authority_too, role: Role::Node(role), gate, metrics: dns_metrics };
     let dns = node_dns::start(jobs, settings.sidecar.dns.into(), Arc::new(server)).await;
     let admin = Admin {
         authority,

@@ -52,6 +52,7 @@ mod tests {
     use portolan_core::lookup::Zone;
     use portolan_core::view::View;
     use portolan_dns::authority::{Authority, Ttl};
+    use portolan_dns::gate::{Beginning, Gate, GateSettings};
     use portolan_dns::metrics::Metrics;
     use portolan_dns::server::Role;
     use portolan_runtime::published::published;
@@ -68,6 +69,7 @@ mod tests {
             view: published(View::default()).1,
             authority: Authority::new(zone, Ttl::default(), "ns.ecs.internal").unwrap(),
             role: Role::Registry,
+            gate: Gate::new(GateSettings::default(), [7; 32], Beginning::now()),
             metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
         };
         let jobs = Jobs::new();

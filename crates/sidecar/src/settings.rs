@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use portolan_dns::gate::{self, GateSettings};
 use portolan_runtime::logging::LogSettings;
 use portolan_runtime::settings::{Kind, Setting};
 use serde::Deserialize;
@@ -39,6 +40,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     text("sidecar.admin", "127.0.0.1:8510", "a loopback address and port", "Status and metrics over HTTP."),
     text("sidecar.relay_port", "8509", "a port", "The relay's port, on the address of `sidecar.dns`."),
+    gate::SETTINGS[0],
+    gate::SETTINGS[1],
     list("upstreams", "ADDRESS:PORT", "Resolvers for names outside the zone; else those of /etc/resolv.conf."),
     text("link.range", "198.18.0.0/16", "an IPv4 network", "The virtual addresses. Portolan's alone on this node."),
     Setting { key: "link.plane", kind: Kind::Choice(&["proxy"]), default: "proxy", help: "How links are carried." },
@@ -69,6 +72,8 @@ pub struct Settings {
     pub docker: Docker,
     /// `sidecar.*`.
     pub sidecar: Listeners,
+    /// `dns.*`: who may ask. Containers of this node always may.
+    pub dns: GateSettings,
     /// `upstreams`.
     pub upstreams: Option<Vec<SocketAddr>>,
     /// `link.*`.

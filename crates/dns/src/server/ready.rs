@@ -7,30 +7,36 @@ use portolan_core::name::ServiceKey;
 use super::{Packet, Pending, Role, Server, Step, Wait};
 use crate::answer::Outcome;
 use crate::table::{Asked, Basis, Ready, Table};
-use crate::wire::{Decoded, Request, decode};
+use crate::wire::{Decoded, Request};
 
 /// The third octet of a message has the TC bit here.
 const TRUNCATED: u8 = 0b10;
 
 /// What one worker keeps from packet to packet.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub struct Desk {
     table: Table,
     key: Vec<u8>,
 }
 
 impl Desk {
     /// With nothing on it. `seed` draws orders.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Desk { table: Table::new(seed), key: Vec::new() }
     }
 }
 
 impl Server {
     /// As [`Server::begin`], by way of the worker's table.
-    pub(crate) fn begin_at(&self, desk: &mut Desk, packet: Packet<'_>, out: &mut Vec<u8>) -> Step {
+    pub fn begin_at(&self, desk: &mut Desk, packet: Packet<'_>, out: &mut Vec<u8>) -> Step {
+        if let Some(step) = self.screened(&packet, out) {
+            return step;
+        }
         let Desk { table, key } = desk;
-        let Some(mut asked) = Asked::read(packet.octets, key) else { return self.begin(packet, out) };
+        let Some(mut asked) = Asked::read(packet.octets, key) else { return self.answered(packet, out) };
+        if let Some(cookie) = asked.cookie() {
+            asked.answer_cookie(self.gate.cookie_for(cookie, packet.peer, packet.at));
+        }
         if let (true, Role::Node(node)) = (asked.is_bare(), &self.role) {
             let asker = node.clients.cluster_of(packet.peer);
             asked.in_cluster(asker.as_ref().unwrap_or(&node.cluster).as_str());
@@ -40,7 +46,7 @@ impl Server {
             self.metrics.answered(packet.transport, code);
             return Step::Send;
         }
-        let Decoded::Ask(request) = decode(packet.octets, packet.transport) else { return self.begin(packet, out) };
+        let Decoded::Ask(request) = self.decoded(&packet) else { return self.answered(packet, out) };
         let wait = match self.outcome(&request, packet.peer, (&view, table.order())) {
             Outcome::Reply(reply) => {
                 // Of names that do not exist nothing is kept: random ones would fill the table.
@@ -57,7 +63,7 @@ impl Server {
             Outcome::Follow(key) => Wait::Follow(key),
             Outcome::Forward => Wait::Forward,
         };
-        Step::Wait(Pending { request, peer: packet.peer, wait })
+        Step::Wait(Pending { request: Box::new(request), peer: packet.peer, wait })
     }
 
     /// The service that a question is about.

@@ -113,6 +113,14 @@ fn reads_plain_questions_only() {
         packet
     };
     assert!(read(&edns(&[0, 0, 41, 16, 0, 0, 0, 0x80, 0, 0, 0])));
+    let cookie = |lengths: [u8; 2], octets: usize| {
+        edns(&[&[0, 0, 41, 16, 0, 0, 0, 0, 0, 0, lengths[0], 0, 10, 0, lengths[1]], &[7; 64][..octets]].concat())
+    };
+    for octets in 0..=60 {
+        let is_whole = octets == 8 || (16..=40).contains(&octets);
+        assert_eq!(read(&cookie([4 + octets, octets], octets.into())), is_whole, "{octets}");
+    }
+    assert!(!read(&cookie([12, 8], 9)) && !read(&cookie([13, 8], 9)) && !read(&cookie([12, 9], 8)));
     for opt in [
         &[0, 0, 41, 16, 0, 0, 1, 0, 0, 0, 0][..],
         &[0, 0, 41, 16, 0, 1, 0, 0, 0, 0, 0],

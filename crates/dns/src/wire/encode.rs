@@ -1,15 +1,16 @@
 //! A reply to bytes, cut to what the asker can take.
 //!
 //! Answers go in while they fit; if one does not, TC is set and nothing follows. The additional section has the
-//! addresses of exactly the targets (of SRV, of NS) that went in, as far as there is room, and never sets TC (RFC 2181 section 9).
-//! Room for the OPT record is kept from the start.
+//! addresses of exactly the targets that went in, as far as there is room, and never sets TC (RFC 2181 section 9).
+//! Room for what stands last is kept from the start.
 
 use std::net::IpAddr;
 
+use hickory_proto::op::ResponseCode;
 use portolan_core::lookup::address_label;
 
 use super::{Answer, Question, Reply, Request, UDP_PAYLOAD};
-use crate::authority::{Authority, NEGATIVE_TTL_SECONDS};
+use crate::authority::{Authority, NEGATIVE_TTL, Ttl};
 
 const HEADER_OCTETS: usize = 12;
 /// A pointer to the question's name, which always stands behind the header (RFC 1035 section 4.1.4).
@@ -25,8 +26,13 @@ const TYPE_HINFO: u16 = 13;
 const TYPE_AAAA: u16 = 28;
 const TYPE_SRV: u16 = 33;
 const TYPE_OPT: u16 = 41;
+const TYPE_TSIG: u16 = 250;
 const CLASS_IN: u16 = 1;
+const CLASS_ANY: u16 = 255;
+const OPTION_COOKIE: u16 = 10;
 const OPTION_EXTENDED_ERROR: u16 = 15;
+/// BADKEY (RFC 8945 section 3).
+const UNKNOWN_KEY: u16 = 17;
 
 /// SOA refresh, retry and expire, in seconds. Nobody transfers the zone; they are what a checker expects to see.
 const SOA_TIMERS: [u32; 3] = [60, 10, 86_400];
@@ -52,8 +58,9 @@ impl WireName {
 /// Writes the reply to `request` into `out`, which is emptied first, at most as long as the asker can take.
 pub fn encode(request: &Request, reply: &Reply, authority: &Authority, out: &mut Vec<u8>) {
     out.clear();
-    let opt = opt_record(request, reply);
-    let mut writer = Writer { out, end: request.reply_octets_max() - opt.len(), zone_at: None, targets: Vec::new() };
+    let tail = [opt_record(request, reply), signature_record(request, reply)];
+    let tail_octets: usize = tail.iter().map(Vec::len).sum();
+    let mut writer = Writer { out, end: request.reply_octets_max() - tail_octets, zone_at: None, targets: Vec::new() };
     writer.out.extend_from_slice(&[0; HEADER_OCTETS]);
     let mut counts = [0u16; 4];
     if let Some(question) = &request.question {
@@ -62,14 +69,15 @@ pub fn encode(request: &Request, reply: &Reply, authority: &Authority, out: &mut
     }
     let written = reply.answers.iter().take_while(|answer| writer.answer(answer, reply, authority)).count();
     counts[1] = u16::try_from(written).expect("65,535 octets hold fewer records");
-    let is_cut = written < reply.answers.len();
+    let is_cut = reply.is_withheld || written < reply.answers.len();
     if !is_cut {
-        // It always fits: a question of 271 octets at most, a name server's name of 100, no more than 130 besides.
+        // It always fits: a question of 271 octets at most, a name server's name of 102, 125 besides in an OPT record with
+        // a cookie and the longest text, and in the SOA.
         counts[2] = u16::from(reply.has_soa && writer.soa(reply, authority));
         counts[3] = writer.additional(authority);
     }
-    if !opt.is_empty() {
-        out.extend_from_slice(&opt);
+    for record in tail.iter().filter(|record| !record.is_empty()) {
+        out.extend_from_slice(record);
         counts[3] += 1;
     }
     out[..4].copy_from_slice(&header(request, reply));
@@ -87,25 +95,45 @@ fn header(request: &Request, reply: &Reply) -> [u8; 4] {
     [high, low, flags, bit(reply.is_recursion_available, 7) | (u16::from(reply.code) & 0xf) as u8]
 }
 
-/// The OPT record (RFC 6891 section 6.1.2), or nothing for an asker without EDNS.
+/// The OPT record (RFC 6891 section 6.1.2), or nothing for an asker without EDNS. The cookie stands last: the packet table
+/// counts on it.
 pub(crate) fn opt_record(request: &Request, reply: &Reply) -> Vec<u8> {
     let Some(edns) = request.edns else { return Vec::new() };
     let mut opt = vec![0];
     opt.extend_from_slice(&TYPE_OPT.to_be_bytes());
     opt.extend_from_slice(&UDP_PAYLOAD.to_be_bytes());
     opt.extend_from_slice(&[(u16::from(reply.code) >> 4) as u8, 0, u8::from(edns.wants_dnssec) << 7, 0]);
-    let text = reply.extended.map_or("", |extended| extended.text);
-    let Some(extended) = reply.extended else {
-        opt.extend_from_slice(&[0, 0]);
-        return opt;
+    let options = opt.len();
+    opt.extend_from_slice(&[0, 0]);
+    let mut option = |code: u16, data: &[&[u8]]| {
+        let length: usize = data.iter().map(|part| part.len()).sum();
+        opt.extend_from_slice(&code.to_be_bytes());
+        opt.extend_from_slice(&(length as u16).to_be_bytes());
+        data.iter().for_each(|part| opt.extend_from_slice(part));
     };
-    let length = 2 + text.len() as u16;
-    opt.extend_from_slice(&(length + 4).to_be_bytes());
-    opt.extend_from_slice(&OPTION_EXTENDED_ERROR.to_be_bytes());
-    opt.extend_from_slice(&length.to_be_bytes());
-    opt.extend_from_slice(&extended.code.to_be_bytes());
-    opt.extend_from_slice(text.as_bytes());
+    if let Some(extended) = reply.extended {
+        option(OPTION_EXTENDED_ERROR, &[&extended.code.to_be_bytes(), extended.text.as_bytes()]);
+    }
+    if let Some(cookie) = &request.cookie {
+        option(OPTION_COOKIE, &[cookie]);
+    }
+    let length = (opt.len() - options - 2) as u16;
+    opt[options..options + 2].copy_from_slice(&length.to_be_bytes());
     opt
+}
+
+/// The TSIG record that says that a request's key is unknown, itself unsigned (RFC 8945 section 5.3.2); else nothing.
+fn signature_record(request: &Request, reply: &Reply) -> Vec<u8> {
+    let Some(signature) = request.signature.as_ref().filter(|_| reply.code == ResponseCode::NotAuth) else {
+        return Vec::new();
+    };
+    let length = signature.algorithm.len() + signature.time_and_fudge.len() + 8;
+    let mut record = signature.key.to_vec();
+    record.extend_from_slice(&[TYPE_TSIG, CLASS_ANY, 0, 0, length as u16].map(u16::to_be_bytes).concat());
+    record.extend_from_slice(&signature.algorithm);
+    record.extend_from_slice(&signature.time_and_fudge);
+    record.extend_from_slice(&[0, signature.original_id, UNKNOWN_KEY, 0].map(u16::to_be_bytes).concat());
+    record
 }
 
 /// Writes a question: name, type, class.
@@ -125,7 +153,7 @@ struct Writer<'o> {
     end: usize,
     /// Where the zone's name stands, at the end of the question's.
     zone_at: Option<u16>,
-    /// The names of addresses that were written, and where.
+    /// The targets written whose addresses are to follow, and where.
     targets: Vec<(IpAddr, usize)>,
 }
 
@@ -141,13 +169,13 @@ impl Writer<'_> {
     /// Writes one answer; `false` and nothing written when it does not fit.
     fn answer(&mut self, answer: &Answer, reply: &Reply, authority: &Authority) -> bool {
         let (record_type, ttl) = match answer {
-            Answer::Address(IpAddr::V4(_)) => (TYPE_A, authority.ttl.seconds()),
-            Answer::Address(IpAddr::V6(_)) => (TYPE_AAAA, authority.ttl.seconds()),
-            Answer::Service { .. } => (TYPE_SRV, authority.ttl.seconds()),
-            Answer::Pointer(_) => (TYPE_PTR, authority.ttl.seconds()),
-            Answer::Soa => (TYPE_SOA, NEGATIVE_TTL_SECONDS),
-            Answer::NameServer => (TYPE_NS, authority.ttl.seconds()),
-            Answer::Minimal => (TYPE_HINFO, authority.ttl.seconds()),
+            Answer::Address(IpAddr::V4(_)) => (TYPE_A, authority.ttl),
+            Answer::Address(IpAddr::V6(_)) => (TYPE_AAAA, authority.ttl),
+            Answer::Service { .. } => (TYPE_SRV, authority.ttl),
+            Answer::Pointer(_) => (TYPE_PTR, authority.ttl),
+            Answer::Soa => (TYPE_SOA, NEGATIVE_TTL),
+            Answer::NameServer => (TYPE_NS, authority.ttl),
+            Answer::Minimal => (TYPE_HINFO, authority.ttl),
         };
         let mut target = None;
         let fits = self.record(|w| {
@@ -180,7 +208,7 @@ impl Writer<'_> {
     fn soa(&mut self, reply: &Reply, authority: &Authority) -> bool {
         self.record(|w| {
             w.name(&authority.zone_name, authority);
-            w.head(TYPE_SOA, NEGATIVE_TTL_SECONDS);
+            w.head(TYPE_SOA, NEGATIVE_TTL);
             w.data(|w| w.soa_data(reply, authority));
         })
     }
@@ -188,12 +216,12 @@ impl Writer<'_> {
     fn soa_data(&mut self, reply: &Reply, authority: &Authority) {
         self.name(&authority.name_server, authority);
         self.name(&authority.mailbox, authority);
-        for number in [reply.serial].into_iter().chain(SOA_TIMERS).chain([NEGATIVE_TTL_SECONDS]) {
+        for number in [reply.serial].into_iter().chain(SOA_TIMERS).chain([NEGATIVE_TTL.seconds()]) {
             self.out.extend_from_slice(&number.to_be_bytes());
         }
     }
 
-    /// The addresses of the SRV targets that were written, each once. Returns how many.
+    /// The addresses of the targets that were written, each once. Returns how many.
     fn additional(&mut self, authority: &Authority) -> u16 {
         let mut targets = std::mem::take(&mut self.targets);
         // Those that are equal stand together in their first one's place only if sorted; their order has no meaning here.
@@ -208,7 +236,7 @@ impl Writer<'_> {
                 } else {
                     w.address_name(address, authority);
                 }
-                w.head(record_type, authority.ttl.seconds());
+                w.head(record_type, authority.ttl);
                 w.data(|w| w.address(address));
             });
             if !fits {
@@ -231,10 +259,10 @@ impl Writer<'_> {
     }
 
     /// What stands between a record's owner and its data's length.
-    fn head(&mut self, record_type: u16, ttl: u32) {
+    fn head(&mut self, record_type: u16, ttl: Ttl) {
         self.u16(record_type);
         self.u16(CLASS_IN);
-        self.out.extend_from_slice(&ttl.to_be_bytes());
+        self.out.extend_from_slice(&ttl.seconds().to_be_bytes());
     }
 
     /// A record's data with its length before it.

@@ -5,11 +5,16 @@
 
 mod addresses;
 mod answers;
+mod compliance;
+mod desked;
 mod differential;
 mod fixture;
 mod forwarding;
+mod gate;
 mod malformed;
 mod ready;
 mod served;
 mod sizes;
+mod source;
 mod started;
+mod worst;

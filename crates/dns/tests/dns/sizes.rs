@@ -1,13 +1,18 @@
 //! Answers of every size, over both transports: nothing is cut by count, and TC says exactly whether something is missing.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use hickory_proto::op::{Edns, Message};
+use hickory_proto::op::{Edns, Message, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{RData, RecordType};
-use portolan_core::view::View;
+use portolan_core::lookup::Zone;
+use portolan_core::view::{Readiness, View};
 use portolan_dns::answer::{Client, Order, Outcome, Perspective, answer};
+use portolan_dns::authority::{Authority, Ttl};
 use portolan_dns::wire::{Decoded, Transport, decode, encode};
 
+use crate::desked::Desked;
 use crate::fixture;
 use crate::served::query;
 
@@ -111,4 +116,27 @@ fn check_additional(message: &Message, what: &str) {
         assert!(targets.contains(&name), "{what}: {name} is no target");
         assert!(seen.insert(name), "{what}: twice");
     }
+}
+
+/// The longest name, name server, text and cookie together: NXDOMAIN has its SOA, or nobody would keep it.
+#[test]
+fn the_longest_refusal_of_a_name_fits_into_512_octets() {
+    let mut view = fixture::view();
+    view.readiness = Readiness::Stale;
+    let mut server = Desked::of(view);
+    let name_server = format!("{}.{}", "n".repeat(63), "s".repeat(36));
+    server.server.authority = Authority::new(Zone::parse("ecs.internal").unwrap(), Ttl::MAX, &name_server).unwrap();
+    let labels = ["x", "y", "z"].map(|letter| letter.repeat(63)).join(".");
+    let mut message = query(&format!("{labels}.{}.ecs.internal.", "w".repeat(47)), "A");
+    let mut edns = Edns::new();
+    edns.set_max_payload(512);
+    edns.options_mut().insert(EdnsOption::Unknown(10, vec![1; 40]));
+    message.set_edns(edns);
+    let octets = message.to_vec().unwrap();
+    let reply = server.ask(("10.0.0.1", Transport::Udp), &octets, Duration::ZERO).unwrap();
+    assert!((490..=512).contains(&reply.len()), "{}", reply.len());
+    let reply = Message::from_vec(&reply).unwrap();
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(reply.authorities.len(), 1);
+    assert_eq!(reply.edns.unwrap().options().as_ref().len(), 2);
 }

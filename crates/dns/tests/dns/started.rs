@@ -7,6 +7,7 @@ use std::sync::Arc;
 use portolan_core::name::{Label, ServiceKey};
 use portolan_core::view::View;
 use portolan_dns::forward::Forwarder;
+use portolan_dns::gate::GateSettings;
 use portolan_dns::listen::Listeners;
 use portolan_dns::metrics::Metrics;
 use portolan_dns::server::{Clients, Follow, NodeRole, Role, Server};
@@ -34,41 +35,59 @@ pub(crate) async fn registry() -> Started {
 }
 
 pub(crate) async fn node(forwarder: impl FnOnce(Jobs) -> Option<Arc<Forwarder>>) -> Started {
-    start(|jobs, view| {
-        Role::Node(NodeRole {
-            cluster: Label::fixed("prod"),
-            az: None,
-            clients: Arc::new(KnowsLoopback),
-            follow: Arc::new(FollowsFar { view }),
-            forwarder: forwarder(jobs),
-        })
-    })
-    .await
+    start(|jobs, view| Role::Node(node_role(view, forwarder(jobs)))).await
 }
 
-pub(crate) async fn start(role: impl FnOnce(Jobs, Arc<Publisher<View>>) -> Role) -> Started {
+/// A node at that address.
+pub(crate) async fn at(address: &str) -> Started {
+    start_at((address, None), |_, view| Role::Node(node_role(view, None))).await
+}
+
+/// A registry that only that network may ask.
+pub(crate) async fn registry_for(network: &str) -> Started {
+    start_at(("127.0.0.1:0", Some(network)), |_, _| Role::Registry).await
+}
+
+/// A node without a forwarder unless one is given; only `far` can be followed.
+pub(crate) fn node_role(view: Arc<Publisher<View>>, forwarder: Option<Arc<Forwarder>>) -> NodeRole {
+    let (clients, follow) = (Arc::new(KnowsLoopback), Arc::new(FollowsFar { view }));
+    NodeRole { cluster: Label::fixed("prod"), az: None, clients, follow, forwarder }
+}
+
+async fn start(role: impl FnOnce(Jobs, Arc<Publisher<View>>) -> Role) -> Started {
+    start_at(("127.0.0.1:0", None), role).await
+}
+
+async fn start_at(
+    (address, allow): (&str, Option<&str>),
+    role: impl FnOnce(Jobs, Arc<Publisher<View>>) -> Role,
+) -> Started {
     let jobs = Jobs::new();
     let (publisher, view) = published(fixture::view());
     let publisher = Arc::new(publisher);
     let mut metrics = prometheus_client::registry::Registry::default();
-    let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listeners = Listeners::bind(address.parse().unwrap()).await.unwrap();
     let address = listeners.address();
     let server = Server {
         view,
         authority: fixture::authority(),
         role: role(jobs.clone(), publisher.clone()),
+        gate: fixture::gate(GateSettings {
+            allow: allow.map(|network| vec![network.parse().unwrap()]),
+            answers_per_second: 200,
+        }),
         metrics: Metrics::new(&mut metrics),
     };
     listeners.serve(&jobs, Arc::new(server));
     Started { address, view: publisher, jobs, metrics }
 }
 
-/// `127.0.0.7` is a container of cluster `test`.
+/// `127.0.0.7` and `192.0.2.7` are containers of cluster `test`.
 struct KnowsLoopback;
 
 impl Clients for KnowsLoopback {
     fn cluster_of(&self, address: IpAddr) -> Option<Label> {
-        (address == IpAddr::from([127, 0, 0, 7])).then(|| Label::fixed("test"))
+        [[127, 0, 0, 7], [192, 0, 2, 7]].map(IpAddr::from).contains(&address).then(|| Label::fixed("test"))
     }
 }
 

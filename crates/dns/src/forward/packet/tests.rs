@@ -19,7 +19,9 @@ fn request() -> Request {
             record_type: RecordType::A,
             class: DNSClass::IN,
         }),
-        edns: Some(Edns { payload: 1232, version: 0, wants_dnssec: false }),
+        edns: Some(Edns { payload: 1232, version: 0, wants_dnssec: false, cookie: None }),
+        cookie: None,
+        signature: None,
     }
 }
 

@@ -4,6 +4,7 @@ use portolan_core::lookup::Zone;
 use portolan_core::name::NodeKey;
 use portolan_core::view::{Node, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
+use portolan_dns::gate::{Beginning, Gate, GateSettings};
 use portolan_dns::listen::Listeners;
 use portolan_dns::server::{Role, Server};
 use portolan_runtime::published::{Publisher, published};
@@ -28,7 +29,8 @@ async fn serve(jobs: &Jobs, address: &str) -> (SocketAddr, Publisher<View>) {
     let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let bound = listeners.address();
     let metrics = portolan_dns::metrics::Metrics::new(&mut prometheus_client::registry::Registry::default());
-    listeners.serve(jobs, Arc::new(Server { view: reader, authority, role: Role::Registry, metrics }));
+    let gate = Gate::new(GateSettings::default(), [7; 32], Beginning::now());
+    listeners.serve(jobs, Arc::new(Server { view: reader, authority, role: Role::Registry, gate, metrics }));
     (bound, publisher)
 }
 
