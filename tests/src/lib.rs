@@ -13,6 +13,7 @@
 //! Nothing here touches the machine's own network, Docker engine or resolver. What a test leaves behind, even when it is
 //! killed, is taken away by the [`janitor`].
 
+pub mod command;
 pub mod container;
 pub mod dig;
 pub mod dockerd;
@@ -29,6 +30,7 @@ pub mod report;
 pub mod site;
 pub mod surfaces;
 pub mod synthetic;
+pub mod talk;
 pub mod tidy;
 pub mod wait;
 pub mod watch;

@@ -57,12 +57,22 @@ impl Site {
     /// # Errors
     /// As there.
     pub fn start_in(lab: Lab, sidecar_args: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(lab, &[], sidecar_args)
+    }
+
+    /// As [`Site::start_in`], with more arguments for the registry, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(lab: Lab, registry_args: &[&str], sidecar_args: &[&str]) -> anyhow::Result<Self> {
         let registry_data = janitor::folder(&janitor::unique("registry"), Kind::Folder)?;
         let data = format!("--data-dir={}", registry_data.display());
-        let mut registry = Program::start(&lab.node, "portolan-registry", &[&data, "--log-format=text"])?;
+        let args = [&[data.as_str(), "--log-format=text"], registry_args].concat();
+        let mut registry = Program::start(&lab.node, "portolan-registry", &args)?;
+        let registry_http = registry.listening("http")?;
         registry.listening("grpc")?;
         let sidecar = start_sidecar(&lab.node, &lab.engine.socket(), &[&["--node=a"], sidecar_args].concat())?;
-        is_ready(&lab.node, REGISTRY_HTTP)?;
+        is_ready(&lab.node, registry_http)?;
         is_ready(&lab.node, ADMIN)?;
         Ok(Site { registry, registry_data, sidecar, lab })
     }
