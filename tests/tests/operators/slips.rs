@@ -218,7 +218,19 @@ fn declarations_that_cannot_be_meant_are_refused_by_their_field() -> anyhow::Res
             assert_eq!((answer.status, &problem["field"]), (400, &field.into()), "{shown}: {problem}");
         }
     }
-    let good = one(json!({})).to_string();
+    names_that_no_service_has(&site, &one(json!({})).to_string())?;
+    let too_long = format!("{{\"endpoints\": [{}]}}", " ".repeat(2 << 20));
+    // It may hang up before it has read all of that.
+    if let Ok(answer) = put(&site, "cache", &too_long) {
+        assert_eq!(answer.status, 413, "{}", answer.body);
+    }
+    let deep = format!("{{\"endpoints\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(put(&site, "cache", &deep)?.json()?["field"], "body");
+    assert_eq!(state(&site)?, before);
+    Ok(())
+}
+
+fn names_that_no_service_has(site: &Site, good: &str) -> anyhow::Result<()> {
     for (path, field) in [
         ("production/node", "service"),
         ("production/direct%20", "service"),
@@ -228,18 +240,10 @@ fn declarations_that_cannot_be_meant_are_refused_by_their_field() -> anyhow::Res
         ("pro.duction/db", "cluster"),
         (&format!("production/{}", "x".repeat(64)), "service"),
     ] {
-        let answer = put_at(&site, &format!("/api/external/{path}"), &good)?;
+        let answer = put_at(site, &format!("/api/external/{path}"), good)?;
         let problem = answer.json()?;
         assert_eq!((answer.status, &problem["field"]), (400, &field.into()), "{path}: {problem}");
     }
-    let too_long = format!("{{\"endpoints\": [{}]}}", " ".repeat(2 << 20));
-    // It may hang up before it has read all of that.
-    if let Ok(answer) = put(&site, "cache", &too_long) {
-        assert_eq!(answer.status, 413, "{}", answer.body);
-    }
-    let deep = format!("{{\"endpoints\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(put(&site, "cache", &deep)?.json()?["field"], "body");
-    assert_eq!(state(&site)?, before);
     Ok(())
 }
 
