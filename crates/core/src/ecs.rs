@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::ContainerReport;
+use crate::evidence::{ContainerReport, exact};
 use crate::name::Label;
 use crate::rules::Ecs;
 
@@ -74,6 +74,7 @@ pub struct Task {
     /// Availability zone.
     pub az: Option<String>,
     /// Its containers.
+    #[serde(deserialize_with = "exact")]
     pub containers: Vec<Container>,
     /// Why it stopped, once it did.
     pub stop: Option<Stop>,

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::endpoint::{Protocol, Run};
 use crate::name::{Label, NodeKey};
@@ -55,6 +55,7 @@ pub struct ContainerReport {
     /// Its life as Docker tells it.
     pub phase: Phase,
     /// Its ports.
+    #[serde(deserialize_with = "exact")]
     pub ports: Vec<PortReport>,
     /// What its labels ask of links.
     pub link: LinkWish,
@@ -164,4 +165,12 @@ pub enum LinkPlane {
     Proxy,
     /// The kernel points connect() at the endpoint.
     Ebpf,
+}
+
+/// Reads a list that takes no more memory than its values. One that grows has room for four at once, and nearly every task has
+/// one container with one port.
+pub(crate) fn exact<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(from)?;
+    list.shrink_to_fit();
+    Ok(list)
 }

@@ -161,7 +161,8 @@ impl Namer<'_, '_> {
             said,
             refusal,
         };
-        self.named.claims.entry(key).or_default().push(claim);
+        // Most services have one claim of a node, and a list that grows has room for four at once.
+        self.named.claims.entry(key).or_insert_with(|| Vec::with_capacity(1)).push(claim);
     }
 
     /// The name that is given to a container without labels, if it has one by now; notes what follows of it.

@@ -35,6 +35,15 @@ struct Pace {
 }
 
 impl Pace {
+    /// Whether a call may go now, which then counts as made; otherwise when one may.
+    fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        if now < self.next {
+            return Err(self.next);
+        }
+        self.next = now + self.interval();
+        Ok(())
+    }
+
     fn reserve(&mut self, now: Instant) -> Instant {
         let at = self.next.max(now);
         self.next = at + self.interval();
@@ -60,9 +69,13 @@ impl Budget {
         self.families[family.index()].reserve(now)
     }
 
-    /// When the next call of any family may go. It counts as made.
-    pub(super) fn reserve(&mut self, now: Instant) -> Instant {
-        self.all.reserve(now)
+    /// Takes the place of a call of any family that goes now.
+    ///
+    /// # Errors
+    /// When the next one may go, to try again then. No place is given before its time: of several that wake up late, all would go
+    /// at once.
+    pub(super) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        self.all.take(now)
     }
 
     /// A call of the family was answered.
@@ -93,8 +106,11 @@ mod tests {
     const FAMILY: Family = Family::ClusterResourceRead;
 
     fn call(budget: &mut Budget, family: Family, now: Instant) -> Instant {
-        let at = budget.reserve_in_family(family, now);
-        budget.reserve(at)
+        let mut at = budget.reserve_in_family(family, now);
+        while let Err(turn) = budget.take(at) {
+            at = turn;
+        }
+        at
     }
 
     #[tokio::test(start_paused = true)]

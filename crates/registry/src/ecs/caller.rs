@@ -88,8 +88,9 @@ impl Caller {
         if let Some(family) = action.family() {
             let turn = self.lock().budget.reserve_in_family(family, self.now());
             sleep_until(turn).await;
-            let turn = self.lock().budget.reserve(self.now());
-            sleep_until(turn).await;
+            while let Err(turn) = self.take_turn() {
+                sleep_until(turn).await;
+            }
             self.lock().recent.push_back(self.now());
         }
         let patience = if action == Action::ReceiveMessage { POLL_TIMEOUT } else { ANSWER_TIMEOUT };
@@ -140,6 +141,11 @@ impl Caller {
         };
         self.board.change(|status| status.calls_last_minute = count);
         self.metrics.set_budget_used(f64::from(count) / f64::from(self.per_second.saturating_mul(60).max(1)));
+    }
+
+    /// Whether a call may go now; otherwise when it may be tried again.
+    fn take_turn(&self) -> Result<(), Instant> {
+        self.lock().budget.take(self.now())
     }
 
     fn still_denied(&self, action: Action) -> Option<CallError> {

@@ -52,6 +52,9 @@ static UNDEFINED: LazyLock<DefinedContainer> = LazyLock::new(|| DefinedContainer
 
 /// The task as it is stated. Whether it is missing is for who lists.
 pub(super) fn task(facts: &TaskFacts, around: Surroundings<'_>) -> Task {
+    let mut containers: Vec<_> = facts.containers.iter().filter_map(|own| container(facts, own, around)).collect();
+    // Most have one, and a list that grows has room for four at once.
+    containers.shrink_to_fit();
     Task {
         id: facts.id.clone(),
         arn: facts.arn.clone(),
@@ -63,7 +66,7 @@ pub(super) fn task(facts: &TaskFacts, around: Surroundings<'_>) -> Task {
         is_unhealthy: facts.is_unhealthy,
         is_missing: false,
         az: facts.az.clone(),
-        containers: facts.containers.iter().filter_map(|own| container(facts, own, around)).collect(),
+        containers,
         stop: facts.stop.clone(),
     }
 }
@@ -132,7 +135,7 @@ fn guess(facts: &ContainerFacts, host: Host<'_>, refusals: &mut Vec<Refusal>) ->
 /// Joins where ports are reached with what labels and mappings say of them.
 fn declare(reached: Vec<Reached>, defined: &DefinedContainer, refusals: &mut Vec<Refusal>) -> Vec<PortReport> {
     let mut names: BTreeMap<(Label, Protocol), u16> = BTreeMap::new();
-    let mut ports = Vec::new();
+    let mut ports = Vec::with_capacity(reached.len());
     for port in reached {
         let Reached { container_port, protocol, host_port, addresses, is_dynamic } = port;
         let declared = defined.declaration.ports.get(&container_port);

@@ -186,6 +186,22 @@ async fn the_budget_holds_for_clusters_of_every_size() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_that_wake_up_late_keep_their_distance() {
+    let aws = ScriptedAws::new();
+    aws.populate(20, 20, 20);
+    let running = start(aws.clone()).await;
+    // A machine that is busy elsewhere: time passes, and then everybody wakes up.
+    for _ in 0..100 {
+        tokio::time::advance(Duration::from_millis(1_700)).await;
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let (in_a_second, all) = aws.calls_since(running.started);
+    assert!(in_a_second <= 2 && all > 50, "{in_a_second} in a second, of {all}");
+}
+
 fn denied(action: &'static str) -> CallError {
     CallError::Denied { action, message: "User: arn:aws:sts::1:x is not authorized\u{1b}[2J".to_owned() }
 }

@@ -27,10 +27,11 @@ struct Version {
     v: u32,
 }
 
-/// `value` as bytes.
+/// `value` as bytes, no more than it takes: the store's log keeps them.
 pub fn encode<T: Serialize>(value: &T) -> Bytes {
     let versioned = Versioned { v: VERSION, value };
-    serde_json::to_vec(&versioned).expect("our records hold nothing that JSON cannot").into()
+    let bytes = serde_json::to_vec(&versioned).expect("our records hold nothing that JSON cannot");
+    bytes.into_boxed_slice().into()
 }
 
 /// The value in `bytes`; `None` when it is not one that this version reads.
