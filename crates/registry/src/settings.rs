@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use portolan_dns::forward::routes::Upstream;
 use portolan_runtime::logging::LogSettings;
 use portolan_runtime::settings::{Kind, Setting};
 use serde::Deserialize;
@@ -25,7 +26,11 @@ pub const SETTINGS: &[Setting] = &[
     text("dns.listen", "127.0.0.1:8600", "an address and port", "Where DNS is answered."),
     text("http.listen", "127.0.0.1:8500", LOOPBACK, "Where the HTTP API is."),
     text("grpc.listen", "127.0.0.1:8502", LOOPBACK, "Where sidecars connect."),
-    list("upstreams", "ADDRESS:PORT", "Resolvers for names outside the zone; else those of /etc/resolv.conf."),
+    list(
+        "upstreams",
+        "ADDRESS, ADDRESS:PORT, or SUFFIX=ADDRESS:PORT for names that end in SUFFIX",
+        "Resolvers for names outside the zone; else those of /etc/resolv.conf.",
+    ),
     text(
         "link.range",
         "198.18.0.0/16",
@@ -70,7 +75,7 @@ pub struct Settings {
     /// `grpc.*`.
     pub grpc: Listen,
     /// `upstreams`: for the names of declared services.
-    pub upstreams: Option<Vec<SocketAddr>>,
+    pub upstreams: Option<Vec<Upstream>>,
     /// `link.*`.
     pub link: Link,
     /// `aws.*`.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use portolan_dns::forward::routes::Upstream;
 use portolan_runtime::logging::LogSettings;
 use portolan_runtime::settings::{Kind, Setting};
 use serde::Deserialize;
@@ -39,7 +40,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     text("sidecar.admin", "127.0.0.1:8510", "a loopback address and port", "Status and metrics over HTTP."),
     text("sidecar.relay_port", "8509", "a port", "The relay's port, on the address of `sidecar.dns`."),
-    list("upstreams", "ADDRESS:PORT", "Resolvers for names outside the zone; else those of /etc/resolv.conf."),
+    list(
+        "upstreams",
+        "ADDRESS, ADDRESS:PORT, or SUFFIX=ADDRESS:PORT for names that end in SUFFIX",
+        "Resolvers for names outside the zone; else those of /etc/resolv.conf.",
+    ),
     text("link.range", "198.18.0.0/16", "an IPv4 network", "The virtual addresses. Portolan's alone on this node."),
     Setting { key: "link.plane", kind: Kind::Choice(&["proxy"]), default: "proxy", help: "How links are carried." },
 ];
@@ -70,7 +75,7 @@ pub struct Settings {
     /// `sidecar.*`.
     pub sidecar: Listeners,
     /// `upstreams`.
-    pub upstreams: Option<Vec<SocketAddr>>,
+    pub upstreams: Option<Vec<Upstream>>,
     /// `link.*`.
     pub link: Link,
     /// `log.*`.
