@@ -97,6 +97,12 @@ impl Zone {
         &self.labels
     }
 
+    /// The name of ours that `name` begins with, if something follows: a search list was tried on it.
+    pub fn searched<'n, 'l>(&self, name: &'n [&'l [u8]]) -> Option<&'n [&'l [u8]]> {
+        let ends = self.labels.len() + 1..name.len();
+        ends.map(|end| &name[..end]).find(|head| self.below(head).is_some())
+    }
+
     /// What stands before the zone in `name`, or `None` when `name` is outside.
     fn below<'n, 'l>(&self, name: &'n [&'l [u8]]) -> Option<&'n [&'l [u8]]> {
         let (below, tail) = name.split_at(name.len().checked_sub(self.labels.len())?);

@@ -33,6 +33,8 @@ pub mod extended {
     pub const NOT_SUPPORTED: Extended = Extended { code: 21, text: "" };
     /// Not ours, and this server asks nobody.
     pub const NOT_OURS: Extended = Extended { code: 20, text: "outside the zone" };
+    /// One of ours with a suffix behind it.
+    pub const SEARCHED: Extended = Extended { code: 29, text: "a name of the zone with a search suffix" };
     /// The endpoints did not come in time.
     pub const NOT_FOLLOWED: Extended = Extended { code: 22, text: "the endpoints are not known yet" };
 }
@@ -118,6 +120,10 @@ pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome 
     };
     if is_outside {
         return match client.perspective {
+            Perspective::Node { .. } if is_searched(&labels, view, client) => {
+                let reply = Reply::bare(ResponseCode::NXDomain).because(extended::SEARCHED);
+                Outcome::Reply(finish(reply, view))
+            }
             Perspective::Node { .. } => Outcome::Forward,
             Perspective::Registry => {
                 let reply = Reply::bare(ResponseCode::Refused).because(extended::NOT_OURS);
@@ -138,6 +144,19 @@ pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome 
         }
         Found::Nothing => Outcome::Reply(negative(view)),
         Found::Unfollowed(key) => Outcome::Follow(key),
+    }
+}
+
+/// Whether a name that we have stands before a suffix: resolvers try their search lists on full names, too, and each suffix
+/// would cost a question upstream. Who has a name of that kind outside does not have one of ours at its beginning.
+fn is_searched(labels: &[&[u8]], view: &View, client: &Client<'_>) -> bool {
+    let zone = &client.authority.zone;
+    match zone.searched(labels).map(|head| lookup(head, zone)) {
+        Some(Meaning::Service(key, _)) => view.service(&key).is_some(),
+        Some(Meaning::Node(key)) => view.node(&key.cluster, &key.node).is_some(),
+        Some(Meaning::Address(_)) => true,
+        Some(Meaning::Apex | Meaning::Cluster(_) | Meaning::NodeBranch(_) | Meaning::AddressBranch) | None => false,
+        Some(Meaning::Bare(_) | Meaning::Reverse(_) | Meaning::Unknown | Meaning::Outside) => false,
     }
 }
 

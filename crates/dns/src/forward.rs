@@ -2,15 +2,25 @@
 //!
 //! One flight per question, however many ask; at most 500 upstream questions a second (a VPC resolver drops what exceeds
 //! 1,024 packets per interface); stale answers while nobody upstream answers (RFC 8767). What is stored are the upstream's
-//! own records, unread but for their TTLs, so types unknown here pass unharmed. Nothing is ever asked of ourselves.
+//! own records, those that belong to the question, so types unknown here pass unharmed. Nothing is ever asked of ourselves,
+//! and a question of ours that comes back by way of others is refused.
 
 pub mod addresses;
+mod asked;
+mod attempt;
+mod bailiwick;
+mod budget;
 mod cache;
 mod exchange;
-mod packet;
+mod failures;
+mod flights;
+mod metrics;
+mod records;
 pub mod resolv_conf;
+pub mod routes;
+mod standing;
+mod stored;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,194 +28,187 @@ use std::time::Duration;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use portolan_runtime::jobs::Jobs;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::registry::Registry;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
+use tracing::error;
 
-use crate::wire::{Extended, Request};
+use crate::wire::{Extended, Request, put_question};
+use asked::Asked;
 use cache::{Cache, Found};
-use exchange::{Budget, Unanswered};
-use packet::{Asked, Stored};
+use exchange::{Exchange, TOTAL, Unanswered};
+use failures::{Cause, Failed, Failures, Fallback};
+use flights::{Flight, Flights, Landed};
+pub use metrics::ForwardMetrics;
+use routes::Routes;
+use stored::{Stored, refuse};
 
 /// After that long without an upstream answer a stale one is given (RFC 8767 section 5, client response timer).
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// How long a question without a stale answer waits. Longer than the exchange itself takes.
-const PATIENCE: Duration = Duration::from_secs(6);
-/// How long a failure is remembered (RFC 9520 section 3.2 asks for 1 s to 5 min).
-const FAILURE_TTL: Duration = Duration::from_secs(5);
-/// Questions under way at once; beyond it, stale or SERVFAIL.
-const FLIGHTS_MAX: usize = 256;
-/// Remembered failures.
-const FAILURES_MAX: usize = 1024;
+const PATIENCE: Duration = TOTAL.saturating_add(Duration::from_millis(500));
 
 const STALE: Extended = Extended { code: 3, text: "upstream does not answer" };
+const STALE_NXDOMAIN: Extended = Extended { code: 19, text: "upstream does not answer" };
 const UNREACHABLE: Extended = Extended { code: 22, text: "no upstream resolver answered" };
+const REFUSED: Extended = Extended { code: 22, text: "no upstream resolver could answer" };
+const FAILED_BEFORE: Extended = Extended { code: 13, text: "it failed a moment ago" };
+const OVERLOADED: Extended = Extended { code: 0, text: "too much is asked upstream" };
 const NO_UPSTREAM: Extended = Extended { code: 20, text: "no upstream resolver is set" };
 const NO_TRANSFER: Extended = Extended { code: 20, text: "transfers are not forwarded" };
-
-type Flight = watch::Receiver<Option<Arc<Stored>>>;
+const LOOP: Extended = Extended { code: 0, text: "an upstream resolver asks this one" };
 
 /// Asks the upstream resolvers.
 pub struct Forwarder {
     jobs: Jobs,
     own: Vec<IpAddr>,
+    exchange: Exchange,
     state: Mutex<State>,
-    metrics: ForwardMetrics,
 }
 
 #[derive(Default)]
 struct State {
-    upstreams: Arc<[SocketAddr]>,
+    routes: Routes,
     cache: Cache,
-    flights: HashMap<Asked, Flight>,
-    failures: HashMap<Asked, Instant>,
-    budget: Budget,
-}
-
-/// Counts of forwarded questions; clones count together.
-#[derive(Debug, Clone, Default)]
-pub struct ForwardMetrics {
-    hits: Counter,
-    sent: Counter,
-    stale: Counter,
-    failed: Counter,
-}
-
-impl ForwardMetrics {
-    /// Counters that `registry` shows as `dns_forward_*_total`.
-    pub fn new(registry: &mut Registry) -> ForwardMetrics {
-        let metrics = ForwardMetrics::default();
-        let mut show = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        show("dns_forward_hits", "forwarded questions answered from the cache", &metrics.hits);
-        show("dns_forward_sent", "questions sent to an upstream resolver, with retries", &metrics.sent);
-        show("dns_forward_stale", "forwarded questions answered with stale records", &metrics.stale);
-        show("dns_forward_failed", "forwarded questions that failed", &metrics.failed);
-        metrics
-    }
+    flights: Flights,
+    failures: Failures,
+    /// That the present routes lead back here was said.
+    is_loop_said: bool,
 }
 
 /// What a question gets.
 enum Verdict {
     Fresh(Arc<Stored>),
     Stale(Arc<Stored>),
-    Failed,
+    Failed(Extended),
 }
 
 impl Forwarder {
-    /// Asks `upstreams` in that order, leaving out those at an address of `own`.
-    pub fn new(jobs: Jobs, upstreams: &[SocketAddr], own: &[IpAddr], metrics: ForwardMetrics) -> Arc<Forwarder> {
-        let forwarder = Forwarder { jobs, own: own.to_vec(), state: Mutex::default(), metrics };
-        forwarder.set_upstreams(upstreams);
-        Arc::new(forwarder)
+    /// Asks as `routes` say, leaving out upstreams at an address of `own`.
+    pub fn new(jobs: Jobs, routes: &Routes, own: &[IpAddr], metrics: ForwardMetrics) -> Arc<Forwarder> {
+        let state = State { routes: routes.without(own), ..State::default() };
+        Arc::new(Forwarder { jobs, own: own.to_vec(), exchange: Exchange::new(metrics), state: Mutex::new(state) })
     }
 
-    /// Asks these from now on: the host's resolvers changed. What is known stays known, failures are forgotten.
-    pub fn set_upstreams(&self, upstreams: &[SocketAddr]) {
-        let upstreams = upstreams.iter().copied().filter(|upstream| !self.own.contains(&upstream.ip())).collect();
+    /// Asks these from now on for names without a suffix of their own: the host's resolvers changed. What is known stays
+    /// known, failures are forgotten.
+    pub fn set_default(&self, upstreams: &[SocketAddr]) {
         let mut state = self.state();
-        state.upstreams = upstreams;
+        state.routes = state.routes.with_default(upstreams).without(&self.own);
         state.failures.clear();
+        state.is_loop_said = false;
+        self.exchange.standings().keep(|upstream| state.routes.has(upstream));
     }
 
-    /// Writes the reply to `request` into `out` and returns its code. Takes at most six seconds.
+    /// Writes the reply to `request` into `out` and returns its code. Takes at most five seconds.
     pub async fn forward(self: &Arc<Self>, request: &Request, out: &mut Vec<u8>) -> ResponseCode {
         let Some(question) = &request.question else {
-            return packet::refuse(request, ResponseCode::FormErr, None, out);
+            return refuse(request, ResponseCode::FormErr, None, out);
         };
         if matches!(question.record_type, RecordType::AXFR | RecordType::IXFR) {
-            return packet::refuse(request, ResponseCode::Refused, Some(NO_TRANSFER), out);
+            return refuse(request, ResponseCode::Refused, Some(NO_TRANSFER), out);
         }
-        if self.state().upstreams.is_empty() {
-            return packet::refuse(request, ResponseCode::Refused, Some(NO_UPSTREAM), out);
+        let asked = Asked::new(question, request);
+        let upstreams = self.state().routes.of(asked.name());
+        if upstreams.is_empty() {
+            return refuse(request, ResponseCode::Refused, Some(NO_UPSTREAM), out);
         }
-        match self.resolve(&Asked::new(question, request)).await {
+        let mut spelled = Vec::with_capacity(asked.octets());
+        put_question(question, &mut spelled);
+        let metrics = &self.exchange.metrics;
+        match self.resolve(&asked, &spelled, &upstreams).await {
             Verdict::Fresh(stored) => stored.write(request, None, out),
             Verdict::Stale(stored) => {
-                self.metrics.stale.inc();
-                stored.write(request, Some(STALE), out)
+                metrics.stale.inc();
+                let is_missing = stored.code() == ResponseCode::NXDomain;
+                stored.write(request, Some(if is_missing { STALE_NXDOMAIN } else { STALE }), out)
             }
-            Verdict::Failed => {
-                self.metrics.failed.inc();
-                packet::refuse(request, ResponseCode::ServFail, Some(UNREACHABLE), out)
+            Verdict::Failed(why) => {
+                metrics.failed.inc();
+                refuse(request, ResponseCode::ServFail, Some(why), out)
             }
         }
     }
 
-    async fn resolve(self: &Arc<Self>, asked: &Asked) -> Verdict {
+    async fn resolve(self: &Arc<Self>, asked: &Asked, spelled: &[u8], upstreams: &Arc<[SocketAddr]>) -> Verdict {
         let (stale, flight) = {
             let mut state = self.state();
             let now = Instant::now();
+            if state.flights.is_one_of_ours(spelled) {
+                return self.looped(&mut state, upstreams);
+            }
             let stale = match state.cache.find(asked, now) {
                 Found::Fresh(stored) => {
-                    self.metrics.hits.inc();
+                    self.exchange.metrics.hits.inc();
                     return Verdict::Fresh(stored);
                 }
                 Found::Stale(stored) => Some(stored),
                 Found::Nothing => None,
             };
-            let has_failed = state.failures.get(asked).is_some_and(|until| now < *until);
-            (stale, if has_failed { None } else { self.join(&mut state, asked) })
+            if state.failures.find(asked, now).is_some() {
+                return stale.map_or(Verdict::Failed(FAILED_BEFORE), Verdict::Stale);
+            }
+            (stale, self.join(&mut state, asked, upstreams))
         };
-        let patience = if stale.is_some() { STALE_AFTER } else { PATIENCE };
-        match flown(flight, patience).await {
-            Some(stored) => Verdict::Fresh(stored),
-            None => stale.map_or(Verdict::Failed, Verdict::Stale),
+        let Some(flight) = flight else { return stale.map_or(Verdict::Failed(OVERLOADED), Verdict::Stale) };
+        let patience = match stale {
+            // Nobody waits for those who have not answered anybody lately; whether they are back shows all the same.
+            Some(_) if self.exchange.are_silent(upstreams) => Duration::ZERO,
+            Some(_) => STALE_AFTER,
+            None => PATIENCE,
+        };
+        let why = match flight.landed_within(patience).await {
+            Some(Ok(stored)) => return Verdict::Fresh(stored),
+            Some(Err(Unanswered::OverBudget)) => OVERLOADED,
+            Some(Err(Unanswered::Failed(Cause::Refusal))) => REFUSED,
+            Some(Err(Unanswered::Failed(Cause::Silence))) | None => UNREACHABLE,
+        };
+        stale.map_or(Verdict::Failed(why), Verdict::Stale)
+    }
+
+    /// A question of ours came back: whoever sent it asks us what we ask it.
+    fn looped(&self, state: &mut State, upstreams: &[SocketAddr]) -> Verdict {
+        self.exchange.metrics.looped.inc();
+        if !std::mem::replace(&mut state.is_loop_said, true) {
+            error!(
+                "names outside the zone go in a circle: what this node asks {upstreams:?} comes back to it; \
+                 let those resolvers send only the zone here, or name others (setting `upstreams`)"
+            );
         }
+        Verdict::Failed(LOOP)
     }
 
     /// The flight of that question, started if there is none; `None` when there are too many.
-    fn join(self: &Arc<Self>, state: &mut State, asked: &Asked) -> Option<Flight> {
-        // A flight whose sender is gone without a result has crashed: it is replaced.
-        let running = state.flights.get(asked).filter(|flight| flight.has_changed().is_ok());
-        if let Some(flight) = running {
-            return Some(flight.clone());
+    fn join(self: &Arc<Self>, state: &mut State, asked: &Asked, upstreams: &Arc<[SocketAddr]>) -> Option<Flight> {
+        if let Some(flight) = state.flights.of(asked) {
+            return Some(flight);
         }
-        if state.flights.len() >= FLIGHTS_MAX {
-            state.flights.retain(|_, flight| flight.has_changed().is_ok());
-        }
-        if state.flights.len() >= FLIGHTS_MAX {
-            return None;
-        }
-        let (sender, receiver) = watch::channel(None);
-        state.flights.insert(asked.clone(), receiver.clone());
-        let (forwarder, asked) = (self.clone(), asked.clone());
+        let (flight, landing) = state.flights.start(asked, Instant::now())?;
+        let (forwarder, asked, upstreams) = (self.clone(), asked.clone(), upstreams.clone());
+        let spelling = flight.spelling.clone();
         self.jobs.start_work("dns forward", async move {
-            let result = forwarder.fly(&asked).await;
-            let stored = result.as_ref().ok().cloned();
-            forwarder.land(&asked, result);
-            sender.send_replace(stored);
+            let landed = forwarder.exchange.ask(&upstreams, &asked, &spelling).await.map(Arc::new);
+            forwarder.land(&asked, &landed);
+            landing.send_replace(Some(landed));
         });
-        Some(receiver)
+        Some(flight)
     }
 
-    async fn fly(&self, asked: &Asked) -> Result<Arc<Stored>, Unanswered> {
-        let may_send = || {
-            let granted = self.state().budget.take(Instant::now());
-            self.metrics.sent.inc_by(u64::from(granted));
-            granted
-        };
-        let upstreams = self.state().upstreams.clone();
-        exchange::ask(&upstreams, asked, may_send).await.map(Arc::new)
-    }
-
-    fn land(&self, asked: &Asked, result: Result<Arc<Stored>, Unanswered>) {
+    fn land(&self, asked: &Asked, landed: &Landed) {
         let mut state = self.state();
-        let now = Instant::now();
-        state.flights.remove(asked);
-        match result {
+        state.flights.end(asked);
+        if self.exchange.take_return() {
+            state.failures.end_silence();
+        }
+        match landed {
             Ok(stored) => {
-                state.failures.remove(asked);
-                state.cache.insert(asked.clone(), stored);
+                state.failures.forget(asked);
+                state.cache.insert(asked.clone(), stored.clone());
             }
             Err(Unanswered::OverBudget) => {}
-            Err(Unanswered::Failed) => {
-                if state.failures.len() >= FAILURES_MAX {
-                    state.failures.retain(|_, until| now < *until);
-                }
-                if state.failures.len() < FAILURES_MAX {
-                    state.failures.insert(asked.clone(), now + FAILURE_TTL);
-                }
+            Err(Unanswered::Failed(cause)) => {
+                let now = Instant::now();
+                let is_known = !matches!(state.cache.find(asked, now), Found::Nothing);
+                let fallback = if is_known { Fallback::Stale } else { Fallback::Nothing };
+                state.failures.remember(asked, Failed { cause: *cause, fallback }, now);
             }
         }
     }
@@ -214,12 +217,4 @@ impl Forwarder {
         // A panic under the lock leaves maps that are still maps: at the worst an answer is asked for again.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-/// What a flight brings within `patience`.
-async fn flown(flight: Option<Flight>, patience: Duration) -> Option<Arc<Stored>> {
-    let mut flight = flight?;
-    // The sender is dropped right behind its result, so an error here still may have one.
-    timeout(patience, flight.changed()).await.ok()?.ok();
-    flight.borrow().clone()
 }

@@ -13,6 +13,7 @@ use portolan_dns::gate::{Beginning, Gate};
 use portolan_dns::listen::Listeners;
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Role, Server};
+use portolan_dns::upstreams::Upstreams;
 use portolan_runtime::http::{Listener, health, require_loopback};
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
@@ -71,6 +72,7 @@ pub async fn start_with(
     aws: Option<Arc<dyn Aws>>,
 ) -> anyhow::Result<Bound> {
     let authority = authority(&settings)?;
+    let upstreams = Upstreams::new(settings.upstreams.as_deref(), &authority.zone).context("setting `upstreams`")?;
     let (dns, listener, grpc) = bind(&settings).await?;
     let bound = Bound { dns: dns.address(), http: listener.addr(), grpc: grpc.local_addr()? };
     let clock = Clock::system();
@@ -87,7 +89,7 @@ pub async fn start_with(
     let switchboard = start_watching(jobs, &core, &metrics);
     let link_range = settings.link.range;
     let declared = External { intake: core.intake.clone(), catalog: core.catalog.clone(), clock, link_range };
-    external::start(jobs, declared, settings.upstreams.as_deref());
+    external::start(jobs, declared, &upstreams);
     let ecs = start_ecs(jobs, &core, settings.aws, (aws, &metrics)).await?;
 
     let Core { intake, catalog, clock } = core;

@@ -18,7 +18,6 @@ mod outside;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use futures_util::{FutureExt, future};
 use imbl::ordmap::DiffItem;
 use ipnet::Ipv4Net;
 use portolan_core::name::ServiceKey;
+use portolan_dns::upstreams::Upstreams;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
 use rand::RngExt;
@@ -60,9 +60,9 @@ pub struct External {
     pub link_range: Ipv4Net,
 }
 
-/// Starts the job. It asks `resolvers`, else those of the host.
-pub fn start(jobs: &Jobs, external: External, resolvers: Option<&[SocketAddr]>) {
-    let outside = Arc::new(Network::new(jobs, resolvers));
+/// Starts the job. It asks `upstreams`.
+pub fn start(jobs: &Jobs, external: External, upstreams: &Upstreams) {
+    let outside = Arc::new(Network::new(jobs, upstreams));
     let catalog = external.catalog.clone();
     jobs.start("external", Follower::new(external, outside).run(catalog));
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use portolan_dns::forward::routes::Upstream;
 use portolan_dns::gate::{self, GateSettings};
 use portolan_runtime::logging::LogSettings;
 use portolan_runtime::settings::{Kind, Setting};
@@ -28,7 +29,11 @@ pub const SETTINGS: &[Setting] = &[
     text("grpc.listen", "127.0.0.1:8502", LOOPBACK, "Where sidecars connect."),
     gate::SETTINGS[0],
     gate::SETTINGS[1],
-    list("upstreams", "ADDRESS:PORT", "Resolvers for names outside the zone; else those of /etc/resolv.conf."),
+    list(
+        "upstreams",
+        "ADDRESS, ADDRESS:PORT, or SUFFIX=ADDRESS:PORT for names that end in SUFFIX",
+        "Resolvers for names outside the zone; else those of /etc/resolv.conf.",
+    ),
     text(
         "link.range",
         "198.18.0.0/16",
@@ -73,7 +78,7 @@ pub struct Settings {
     /// `grpc.*`.
     pub grpc: Listen,
     /// `upstreams`: for the names of declared services.
-    pub upstreams: Option<Vec<SocketAddr>>,
+    pub upstreams: Option<Vec<Upstream>>,
     /// `link.*`.
     pub link: Link,
     /// `aws.*`.

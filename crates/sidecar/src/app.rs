@@ -18,7 +18,7 @@ use portolan_dns::forward::{ForwardMetrics, Forwarder};
 use portolan_dns::gate::{Beginning, Gate};
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Clients, NodeRole, Role, Server};
-use portolan_dns::upstreams;
+use portolan_dns::upstreams::{self, Upstreams};
 use portolan_runtime::http::{self, require_loopback};
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
@@ -55,6 +55,7 @@ const REGISTRY: &str = "http://127.0.0.1:8502";
 pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metrics>) -> anyhow::Result<()> {
     let identity = identity(&settings)?;
     let authority = authority(&settings)?;
+    let upstreams = Upstreams::new(settings.upstreams.as_deref(), &authority.zone).context("setting `upstreams`")?;
     let registries = registries(&settings)?;
     require_loopback("sidecar.admin", settings.sidecar.admin)?;
     let listener = http::Listener::bind("admin", settings.sidecar.admin).await.context("setting `sidecar.admin`")?;
@@ -88,7 +89,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
         az: identity.az.clone(),
         clients: Arc::new(LocalClients(local.clone())),
         follow: Arc::new(follows.clone()),
-        forwarder: Some(forwarder(jobs, &settings, metrics.register(ForwardMetrics::new))),
+        forwarder: Some(forwarder(jobs, &settings, &upstreams, metrics.register(ForwardMetrics::new))),
     };
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
     let (view, authority_too) = (answers.clone(), authority.clone());
@@ -229,17 +230,17 @@ fn started(jobs: &Jobs, settings: &Settings, links: Result<Links, LinkError>) ->
     }
 }
 
-/// Asks the resolvers of the settings, else those of the host, whatever they are at the time.
-fn forwarder(jobs: &Jobs, settings: &Settings, metrics: ForwardMetrics) -> Arc<Forwarder> {
-    let own = IpAddr::V4(*settings.sidecar.dns.ip());
-    if let Some(upstreams) = &settings.upstreams {
-        return Forwarder::new(jobs.clone(), upstreams, &[own], metrics);
-    }
+/// Asks the resolvers of the settings, and where they name none, those of the host, whatever they are at the time.
+fn forwarder(jobs: &Jobs, settings: &Settings, upstreams: &Upstreams, metrics: ForwardMetrics) -> Arc<Forwarder> {
+    let own = [IpAddr::V4(*settings.sidecar.dns.ip())];
     let path = Path::new(upstreams::RESOLV_CONF);
-    let now = upstreams::read(path, &[own]);
-    let forwarder = Forwarder::new(jobs.clone(), &now, &[own], metrics);
-    let told = forwarder.clone();
-    jobs.start("upstreams", async move { upstreams::follow(path, &[own], now, |now| told.set_upstreams(now)).await });
+    let (routes, hosts) = upstreams.now(path, &own);
+    let forwarder = Forwarder::new(jobs.clone(), &routes, &own, metrics);
+    if let Some(known) = hosts {
+        let told = forwarder.clone();
+        let follow = async move { upstreams::follow(path, &own, known, |now| told.set_default(now)).await };
+        jobs.start("upstreams", follow);
+    }
     forwarder
 }
 

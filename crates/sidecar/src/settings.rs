@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use portolan_dns::forward::routes::Upstream;
 use portolan_dns::gate::{self, GateSettings};
 use portolan_runtime::logging::LogSettings;
 use portolan_runtime::settings::{Kind, Setting};
@@ -42,7 +43,11 @@ pub const SETTINGS: &[Setting] = &[
     text("sidecar.relay_port", "8509", "a port", "The relay's port, on the address of `sidecar.dns`."),
     gate::SETTINGS[0],
     gate::SETTINGS[1],
-    list("upstreams", "ADDRESS:PORT", "Resolvers for names outside the zone; else those of /etc/resolv.conf."),
+    list(
+        "upstreams",
+        "ADDRESS, ADDRESS:PORT, or SUFFIX=ADDRESS:PORT for names that end in SUFFIX",
+        "Resolvers for names outside the zone; else those of /etc/resolv.conf.",
+    ),
     text("link.range", "198.18.0.0/16", "an IPv4 network", "The virtual addresses. Portolan's alone on this node."),
     Setting { key: "link.plane", kind: Kind::Choice(&["proxy"]), default: "proxy", help: "How links are carried." },
 ];
@@ -75,7 +80,7 @@ pub struct Settings {
     /// `dns.*`: who may ask. Containers of this node always may.
     pub dns: GateSettings,
     /// `upstreams`.
-    pub upstreams: Option<Vec<SocketAddr>>,
+    pub upstreams: Option<Vec<Upstream>>,
     /// `link.*`.
     pub link: Link,
     /// `log.*`.

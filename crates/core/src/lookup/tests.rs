@@ -81,6 +81,22 @@ fn says_unknown_within_the_zone_and_outside_elsewhere() {
 }
 
 #[test]
+fn finds_our_name_before_a_search_suffix() {
+    let check = |name: &str, expected: Option<&str>| {
+        let labels: Vec<&[u8]> = name.split('.').map(str::as_bytes).collect();
+        let found = zone().searched(&labels).map(|head| head.join(&b'.'));
+        assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{name}");
+    };
+    check("web.prod.ecs.internal.example.com", Some("web.prod.ecs.internal"));
+    check("web.prod.ECS.internal.ecs.internal.com", Some("web.prod.ECS.internal"));
+    check("x.ecs.internal.a", Some("x.ecs.internal"));
+    check("ecs.internal.example.com", None);
+    check("web.prod.ecs.internal", None);
+    check("web.prod.ecs.example.internal", None);
+    check("a", None);
+}
+
+#[test]
 fn a_bare_name_belongs_to_the_askers_cluster() {
     assert_eq!(meaning("elasticsearch").in_cluster(&Label::fixed("prod")), es(Part::Whole));
     assert_eq!(meaning("node").in_cluster(&Label::fixed("prod")), Meaning::Bare(Label::fixed("node")));

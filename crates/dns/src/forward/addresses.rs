@@ -3,15 +3,16 @@
 //! Nothing is kept here: whoever follows a name knows when to ask again. The rate is bounded as the forwarder's is.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
-use tokio::time::Instant;
 
-use super::exchange::{self, Budget, Unanswered};
-use super::packet::{Asked, Stored};
+use super::asked::Asked;
+use super::exchange::{Exchange, Unanswered};
+use super::routes::Routes;
+use super::stored::Stored;
 use crate::wire::Question;
 
 /// Aliases of aliases: more are a circle or a mistake.
@@ -55,42 +56,42 @@ pub enum AddressesError {
 /// Asks resolvers.
 #[derive(Default)]
 pub struct Asker {
-    resolvers: Mutex<Arc<[SocketAddr]>>,
-    budget: Mutex<Budget>,
+    routes: Mutex<Routes>,
+    exchange: Exchange,
 }
 
 impl Asker {
-    /// Asks `resolvers`, in that order.
-    pub fn new(resolvers: &[SocketAddr]) -> Asker {
-        let asker = Asker::default();
-        asker.set_resolvers(resolvers);
-        asker
+    /// Asks as `routes` say.
+    pub fn new(routes: &Routes) -> Asker {
+        Asker { routes: Mutex::new(routes.clone()), exchange: Exchange::default() }
     }
 
-    /// Asks these from now on.
-    pub fn set_resolvers(&self, resolvers: &[SocketAddr]) {
-        *self.resolvers.lock().unwrap_or_else(PoisonError::into_inner) = resolvers.into();
+    /// Asks these from now on for names without a suffix of their own.
+    pub fn set_default(&self, resolvers: &[SocketAddr]) {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        *routes = routes.with_default(resolvers);
+        self.exchange.standings().keep(|resolver| routes.has(resolver));
     }
 
-    /// The addresses of `name`. Takes at most six seconds.
+    /// The addresses of `name`. Takes at most five seconds.
     ///
     /// # Errors
     /// When nobody knows: that says nothing of the name.
     pub async fn ask(&self, name: &str, kind: Kind) -> Result<Addresses, AddressesError> {
         let mut name = Name::from_ascii(name).map_err(|_| AddressesError::NotAName)?;
         name.set_fqdn(true);
-        let resolvers = self.resolvers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if resolvers.is_empty() {
-            return Err(AddressesError::NoResolver);
-        }
         let record_type = match kind {
             Kind::V4 => RecordType::A,
             Kind::V6 => RecordType::AAAA,
         };
         let asked = Asked::plain(&Question { name: name.clone(), record_type, class: DNSClass::IN });
-        let may_send = || self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
-        let answer = exchange::ask(&resolvers, &asked, may_send).await.map_err(|unanswered| match unanswered {
-            Unanswered::Failed => AddressesError::Unanswered,
+        let resolvers = self.routes.lock().unwrap_or_else(PoisonError::into_inner).of(asked.name());
+        if resolvers.is_empty() {
+            return Err(AddressesError::NoResolver);
+        }
+        let spelling = asked.spell(rand::random);
+        let answer = self.exchange.ask(&resolvers, &asked, &spelling).await.map_err(|unanswered| match unanswered {
+            Unanswered::Failed(_) => AddressesError::Unanswered,
             Unanswered::OverBudget => AddressesError::OverBudget,
         })?;
         read(&answer, name, record_type).ok_or(AddressesError::Unanswered)

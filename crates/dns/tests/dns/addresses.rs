@@ -7,9 +7,10 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::{Name, RData, Record};
 use portolan_dns::forward::addresses::{Addresses, AddressesError, Asker, Kind};
+use portolan_dns::forward::routes::Routes;
 use portolan_runtime::jobs::Jobs;
 
-use crate::forwarding::{Upstream, failed, missing};
+use crate::upstream::{Upstream, failed, missing};
 
 fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
@@ -36,7 +37,7 @@ fn reply(asked: Message, records: &[(&str, u32, &str)]) -> Vec<u8> {
 async fn asked(kind: Kind, records: &'static [(&str, u32, &str)]) -> Result<Addresses, AddressesError> {
     let jobs = Jobs::new();
     let upstream = Upstream::start(&jobs, |_, asked| Some(reply(asked, records))).await;
-    Asker::new(&[upstream.address]).ask("db.Example.com", kind).await
+    Asker::new(&Routes::from(&[upstream.address][..])).ask("db.Example.com", kind).await
 }
 
 fn found(addresses: &[&str], seconds: u64) -> Result<Addresses, AddressesError> {
@@ -65,15 +66,15 @@ async fn follows_aliases_and_takes_the_shortest_ttl() {
 async fn a_name_without_addresses_is_an_answer_and_a_failure_is_none() {
     let jobs = Jobs::new();
     let upstream = Upstream::start(&jobs, |_, asked| Some(missing(asked))).await;
-    let asker = Asker::new(&[upstream.address]);
+    let asker = Asker::new(&Routes::from(&[upstream.address][..]));
     assert_eq!(asker.ask("db.example.com", Kind::V4).await, found(&[], 7));
     assert_eq!(asker.ask("_a.b_c.example.com", Kind::V4).await, found(&[], 7));
     assert_eq!(asker.ask("a..b", Kind::V4).await, Err(AddressesError::NotAName));
     let failing = Upstream::start(&jobs, |_, asked| Some(failed(asked, ResponseCode::ServFail))).await;
-    asker.set_resolvers(&[failing.address]);
+    asker.set_default(&[failing.address]);
     assert_eq!(asker.ask("db.example.com", Kind::V4).await, Err(AddressesError::Unanswered));
     let silent = Upstream::start(&jobs, |_, _| None).await;
-    asker.set_resolvers(&[silent.address]);
+    asker.set_default(&[silent.address]);
     assert_eq!(asker.ask("db.example.com", Kind::V4).await, Err(AddressesError::Unanswered));
     assert_eq!(Asker::default().ask("db.example.com", Kind::V4).await, Err(AddressesError::NoResolver));
 }
@@ -92,7 +93,7 @@ async fn a_long_answer_comes_over_tcp() {
         Some(reply.to_vec().unwrap())
     })
     .await;
-    let found = Asker::new(&[upstream.address]).ask("db.example.com", Kind::V4).await.unwrap();
+    let found = Asker::new(&Routes::from(&[upstream.address][..])).ask("db.example.com", Kind::V4).await.unwrap();
     assert_eq!(found.addresses.len(), 200);
 }
 
@@ -101,7 +102,7 @@ async fn no_more_is_asked_than_a_resolver_takes() {
     let jobs = Jobs::new();
     let upstream = Upstream::start(&jobs, |_, asked| Some(missing(asked))).await;
     let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    let asker = Asker::new(&[upstream.address, nobody]);
+    let asker = Asker::new(&Routes::from(&[upstream.address, nobody][..]));
     for _ in 0..500 {
         assert!(asker.ask("db.example.com", Kind::V4).await.is_ok());
     }

@@ -1,110 +1,16 @@
 //! Names outside the zone, through a resolver of the test's own. Time is virtual: what takes minutes passes at once.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, ResponseCode};
 use hickory_proto::rr::{RData, Record};
-use portolan_dns::forward::{ForwardMetrics, Forwarder};
 use portolan_runtime::jobs::Jobs;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 
 use crate::served::{by_udp, query};
-use crate::started::{Started, node};
-
-type Handler = dyn Fn(usize, Message) -> Option<Vec<u8>> + Send + Sync;
-
-/// A resolver: `handler` gets the number of the packet and the packet.
-pub(crate) struct Upstream {
-    pub(crate) address: SocketAddr,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Upstream {
-    pub(crate) async fn start(
-        jobs: &Jobs,
-        handler: impl Fn(usize, Message) -> Option<Vec<u8>> + Send + Sync + 'static,
-    ) -> Self {
-        let (udp, tcp) = bound().await;
-        let address = udp.local_addr().unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let handler: Arc<Handler> = Arc::new(handler);
-        let (by_tcp, counted) = (handler.clone(), asked.clone());
-        jobs.start_work("upstream udp", async move {
-            let mut packet = [0; 4096];
-            while let Ok((length, peer)) = udp.recv_from(&mut packet).await {
-                let number = counted.fetch_add(1, Ordering::SeqCst);
-                if let Some(reply) = handler(number, Message::from_vec(&packet[..length]).unwrap()) {
-                    udp.send_to(&reply, peer).await.unwrap();
-                }
-            }
-        });
-        jobs.start_work("upstream tcp", async move {
-            while let Ok((mut stream, _)) = tcp.accept().await {
-                let mut packet = vec![0; usize::from(stream.read_u16().await.unwrap())];
-                stream.read_exact(&mut packet).await.unwrap();
-                let reply = by_tcp(usize::MAX, Message::from_vec(&packet).unwrap()).unwrap();
-                stream.write_u16(reply.len() as u16).await.unwrap();
-                stream.write_all(&reply).await.unwrap();
-            }
-        });
-        Upstream { address, asked }
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-/// Both on one port: one that is free for UDP may be taken for TCP.
-async fn bound() -> (UdpSocket, TcpListener) {
-    loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-            return (udp, tcp);
-        }
-    }
-}
-
-async fn start(handler: impl Fn(usize, Message) -> Option<Vec<u8>> + Send + Sync + 'static) -> (Started, Upstream) {
-    let outside = Jobs::new();
-    let upstream = Upstream::start(&outside, handler).await;
-    let server = behind(&[upstream.address]).await;
-    (server, upstream)
-}
-
-async fn behind(upstreams: &[SocketAddr]) -> Started {
-    node(|jobs| Some(Forwarder::new(jobs, upstreams, &["127.9.9.9".parse().unwrap()], ForwardMetrics::default()))).await
-}
-
-fn answered(asked: Message, ttl: u32) -> Vec<u8> {
-    let name = asked.queries[0].name().clone();
-    let mut reply = asked.into_response();
-    reply.add_answer(Record::from_rdata(name, ttl, RData::A(Ipv4Addr::new(192, 0, 2, 1).into())));
-    reply.to_vec().unwrap()
-}
-
-pub(crate) fn failed(asked: Message, code: ResponseCode) -> Vec<u8> {
-    let mut reply = asked.into_response();
-    reply.metadata.response_code = code;
-    reply.to_vec().unwrap()
-}
-
-pub(crate) fn missing(asked: Message) -> Vec<u8> {
-    let mut reply = asked.into_response();
-    reply.metadata.response_code = ResponseCode::NXDomain;
-    let zone = hickory_proto::rr::Name::from_ascii("example.com.").unwrap();
-    let data = hickory_proto::rr::rdata::SOA::new(zone.clone(), zone.clone(), 1, 2, 3, 4, 7);
-    reply.add_authority(Record::from_rdata(zone, 3600, RData::SOA(data)));
-    reply.to_vec().unwrap()
-}
-
-fn ttl(reply: &Message) -> u32 {
-    reply.answers[0].ttl
-}
+use crate::started::node;
+use crate::upstream::{Upstream, answered, behind, failed, forwarder, missing, start, ttl};
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_kept_for_its_ttl_and_counts_down() {
@@ -197,11 +103,11 @@ async fn new_upstreams_are_asked_at_once() {
     let outside = Jobs::new();
     let silent = Upstream::start(&outside, |_, _| None).await;
     let good = Upstream::start(&outside, |_, asked| Some(answered(asked, 60))).await;
-    let forwarder = Forwarder::new(outside.clone(), &[silent.address], &[], ForwardMetrics::default());
+    let forwarder = forwarder(outside.clone(), &[silent.address]);
     let server = node(|_| Some(forwarder.clone())).await;
     let asked = query("example.com.", "A");
     assert_eq!(by_udp(&server, &asked).await.metadata.response_code, ResponseCode::ServFail);
-    forwarder.set_upstreams(&[good.address]);
+    forwarder.set_default(&[good.address]);
     assert_eq!(by_udp(&server, &asked).await.metadata.response_code, ResponseCode::NoError);
 }
 

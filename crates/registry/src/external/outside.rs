@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use portolan_dns::forward::addresses::{Addresses, AddressesError, Asker, Kind};
-use portolan_dns::upstreams::{self, RESOLV_CONF};
+use portolan_dns::upstreams::{self, RESOLV_CONF, Upstreams};
 use portolan_runtime::jobs::Jobs;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -44,16 +44,16 @@ impl fmt::Debug for Network {
 }
 
 impl Network {
-    /// Asks the resolvers of the settings, else those of the host, whatever they are at the time.
-    pub(super) fn new(jobs: &Jobs, resolvers: Option<&[SocketAddr]>) -> Network {
-        if let Some(resolvers) = resolvers {
-            return Network { asker: Arc::new(Asker::new(resolvers)) };
-        }
+    /// Asks `upstreams`, whatever the host's resolvers are at the time.
+    pub(super) fn new(jobs: &Jobs, upstreams: &Upstreams) -> Network {
         let path = Path::new(RESOLV_CONF);
-        let now = upstreams::read(path, &[]);
-        let asker = Arc::new(Asker::new(&now));
-        let told = asker.clone();
-        jobs.start("resolvers", async move { upstreams::follow(path, &[], now, |now| told.set_resolvers(now)).await });
+        let (routes, hosts) = upstreams.now(path, &[]);
+        let asker = Arc::new(Asker::new(&routes));
+        if let Some(known) = hosts {
+            let told = asker.clone();
+            let follow = async move { upstreams::follow(path, &[], known, |now| told.set_default(now)).await };
+            jobs.start("resolvers", follow);
+        }
         Network { asker }
     }
 }

@@ -34,11 +34,17 @@ async fn serve(jobs: &Jobs, address: &str) -> (SocketAddr, Publisher<View>) {
     (bound, publisher)
 }
 
+/// Those resolvers, and never the host's.
+fn upstreams(resolvers: &[SocketAddr]) -> Upstreams {
+    let entries: Vec<_> = resolvers.iter().map(|resolver| resolver.to_string().parse().unwrap()).collect();
+    Upstreams::new(Some(&entries), &Zone::parse("ecs.internal").unwrap()).unwrap()
+}
+
 #[tokio::test]
 async fn follows_a_name_at_a_real_resolver() {
     let mut world = World::new().await;
     let (resolver, publisher) = serve(&world.jobs, "192.0.2.1").await;
-    start(&world.jobs, world.external(), Some(&[resolver]));
+    start(&world.jobs, world.external(), &upstreams(&[resolver]));
     let host = "db.node.prod.outside.test";
     world.declare("db", record(vec![endpoint(host, 5432)], None)).await;
     for address in ["192.0.2.1", "192.0.2.2", "2001:db8::1"] {
@@ -55,7 +61,7 @@ async fn follows_a_name_at_a_real_resolver() {
 
 #[tokio::test]
 async fn a_place_connects_when_somebody_listens_there() {
-    let network = Network::new(&Jobs::new(), Some(&[]));
+    let network = Network::new(&Jobs::new(), &upstreams(&[]));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = listener.local_addr().unwrap();
     assert!(network.connects(place).await);
