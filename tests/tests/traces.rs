@@ -49,7 +49,7 @@ fn a_cleanup_removes_every_trace_and_nothing_else() -> anyhow::Result<()> {
 }
 
 /// A setting that cannot be meant, by program: its arguments and what the error must name.
-const REFUSED: [(&str, &[&str], &str); 8] = [
+const REFUSED: [(&str, &[&str], &str); 10] = [
     ("portolan-registry", &["--http-listen=0.0.0.0:0"], "http.listen"),
     ("portolan-registry", &["--grpc-listen=10.77.0.11:0"], "grpc.listen"),
     ("portolan-registry", &["--grpc-listen=[::]:0"], "grpc.listen"),
@@ -58,6 +58,8 @@ const REFUSED: [(&str, &[&str], &str); 8] = [
     ("portolan-sidecar", &["--link-range=198.18.0.0/99"], "link-range"),
     ("portolan-registry", &["--zone=..", "--dns-listen=127.0.0.1:0"], "zone"),
     ("portolan-sidecar", &["--registry=://"], "registry"),
+    ("portolan-registry", &["--dns-allow=10.0.0.0/8,everybody"], "dns.allow"),
+    ("portolan-sidecar", &["--dns-answers-per-second=many"], "dns.answers_per_second"),
 ];
 
 #[test]

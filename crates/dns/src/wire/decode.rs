@@ -149,27 +149,30 @@ impl<'p> Reader<'p> {
     /// The octets of a name; a pointer ends it (RFC 1035 section 4.1.4) and is not followed.
     fn name(&mut self) -> Option<&'p [u8]> {
         let start = self.at;
-        loop {
+        while self.at - start < NAME_OCTETS_MAX {
             match *self.take(1)?.first()? {
-                0 => break,
+                0 => return self.packet.get(start..self.at),
                 length @ 1..=63 => self.take(length.into())?,
                 64..=191 => return None,
                 192.. => {
                     self.take(1)?;
-                    break;
+                    return self.packet.get(start..self.at);
                 }
             };
         }
-        self.packet.get(start..self.at)
+        None
     }
 
     /// The octets of a name without a pointer.
     fn whole_name(&mut self) -> Option<&'p [u8]> {
         let start = self.at;
-        while let length @ 1.. = *self.take(1)?.first()? {
-            self.take(length.into()).filter(|_| length < 64)?;
+        while self.at - start < NAME_OCTETS_MAX {
+            match *self.take(1)?.first()? {
+                0 => return self.packet.get(start..self.at),
+                length => self.take(length.into()).filter(|_| length < 64)?,
+            };
         }
-        self.packet.get(start..self.at).filter(|name| name.len() <= NAME_OCTETS_MAX)
+        None
     }
 
     fn u16(&mut self) -> Option<u16> {

@@ -54,3 +54,28 @@ fn says_what_is_wrong_with_a_packet() {
     let pointer_loop = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xc0\x0c\x00\x01\x00\x01";
     check(pointer_loop, "FormErr");
 }
+
+#[test]
+fn a_name_has_255_octets_at_most() {
+    let packet = |octets: usize, pointer: bool| {
+        let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(pointer)];
+        let mut name = [&[63], &[b'a'; 63][..]].concat().repeat(octets / 64);
+        let rest = octets % 64;
+        if rest > 2 {
+            name.extend([&[rest as u8 - 2], &[b'b'; 63][..rest - 2]].concat());
+        }
+        name.push(0);
+        // As the question's, or as the owner of a record.
+        let question = if pointer { b"\x03web\0".to_vec() } else { name.clone() };
+        packet.extend([&question, &[0, 1, 0, 1][..]].concat());
+        if pointer {
+            packet.extend([&name, &[0, 1, 0, 1, 0, 0, 0, 0, 0, 0][..]].concat());
+        }
+        packet
+    };
+    for is_owner in [false, true] {
+        for (octets, expected) in [(64 * 3 + 63, "ask 512"), (64 * 4, "FormErr"), (64 * 4 + 20, "FormErr")] {
+            assert_eq!(outcome(&packet(octets, is_owner)), expected, "{octets} {is_owner}");
+        }
+    }
+}
