@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help test check demo demo-clean fuzz deny packages
+.PHONY: help test histories check demo demo-clean fuzz deny packages
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,10 @@ test: packages ## run every test; as root it installs what it needs, otherwise i
 	$(CARGO) build --workspace --locked --all-targets
 	PORTOLAN_BIN="$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/debug" $(CARGO) test --workspace --locked
 	fuzz/run 10
+
+# Without HISTORIES the first 100,000; what fails is played again by its seed, PORTOLAN_HISTORY.
+histories: ## play random histories against the catalog's model, optimised (HISTORIES=FROM..TO)
+	PORTOLAN_HISTORIES=$(or $(HISTORIES),100000) $(CARGO) test --profile quick -p portolan-registry --lib --locked every_history
 
 check: ## format and lints
 	$(CARGO) fmt --all --check

@@ -3,11 +3,7 @@
 //!
 //! A history follows from its seed. One that fails is made shorter, by leaving steps out while it still fails, and printed.
 //! `PORTOLAN_HISTORIES` says how many to play, or which (`100000..200000`), `PORTOLAN_HISTORY` plays one seed. A long run is
-//! worth an optimised build:
-//!
-//! ```text
-//! PORTOLAN_HISTORIES=100000 cargo test --profile quick --workspace --lib every_history
-//! ```
+//! worth an optimised build: `make histories`, or `make histories HISTORIES=100000..200000`.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -174,7 +174,7 @@ impl Model {
         match self.silences.get(&spoken.key.node) {
             _ if !spoken.is_by_sidecar => self.without_sidecar(spoken, is_drained),
             None => Some(self.speaking(spoken, is_drained)),
-            Some(silence) => Some(self.silent(spoken, silence, is_drained, service)),
+            Some(silence) => Some(self.silent(spoken, is_drained, (silence, service))),
         }
     }
 
@@ -194,7 +194,7 @@ impl Model {
         }
     }
 
-    fn silent(&self, spoken: &Spoken<'_>, silence: &Silence, is_drained: bool, service: &ServiceKey) -> State {
+    fn silent(&self, spoken: &Spoken<'_>, is_drained: bool, (silence, service): (&Silence, &ServiceKey)) -> State {
         let passed = last_passed(spoken);
         let was_usable = spoken.container.phase == Phase::Running && passed;
         let word = self.word(spoken);

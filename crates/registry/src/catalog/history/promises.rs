@@ -78,8 +78,9 @@ impl Promises {
         let ended = &self.ended;
         let is_over = |key: &EndpointKey| ended.contains(&(key.node.clone(), key.container_id.clone(), key.run.0));
         self.services.retain(|key, _| !is_over(key));
-        // One that starts may still wait for its name.
-        for (key, (service, _)) in are.iter().filter(|(_, (_, state))| *state != State::Starting) {
+        // One that starts may still wait for its name, and whoever declares a place names it.
+        let is_named = |key: &EndpointKey, state: State| state != State::Starting && !is_declared(key);
+        for (key, (service, _)) in are.iter().filter(|(key, (_, state))| is_named(key, *state)) {
             let before = self.services.entry(key.clone()).or_insert_with(|| service.clone());
             if before != service {
                 return Err(format!("{key:?} was of {before}, and is of {service} now"));
@@ -90,18 +91,23 @@ impl Promises {
 }
 
 /// # Errors
-/// When an endpoint is in two services.
+/// When an endpoint is in two services. A declared place may be: one database has several names now and then.
 fn places(catalog: &Catalog) -> Result<Places, String> {
     let mut places = Places::new();
     for service in catalog.view.services.values() {
         for endpoint in service.known_endpoints().into_iter().flat_map(|endpoints| endpoints.iter()) {
             let place = (service.key.clone(), endpoint.state);
-            if let Some((other, _)) = places.insert(endpoint.key.clone(), place) {
+            if let Some((other, _)) = places.insert(endpoint.key.clone(), place).filter(|_| !is_declared(&endpoint.key))
+            {
                 return Err(format!("{:?} is in {other} and in {}", endpoint.key, service.key));
             }
         }
     }
     Ok(places)
+}
+
+fn is_declared(key: &EndpointKey) -> bool {
+    key.node.node.as_str() == "external"
 }
 
 fn indexes_rise(before: &Catalog, after: &Catalog) -> Result<(), String> {
