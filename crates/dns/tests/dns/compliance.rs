@@ -7,6 +7,7 @@ mod said;
 use std::time::Duration;
 
 use hickory_proto::op::Message;
+use portolan_dns::forward::routes::Routes;
 use portolan_dns::forward::{ForwardMetrics, Forwarder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -115,7 +116,7 @@ async fn check_all(cases: &[Case], mut lines: Vec<Line>) {
 }
 
 async fn lines() -> Vec<Line> {
-    let upstream = ["127.0.0.1:9".parse().unwrap()];
+    let upstream = Routes::from(&["127.0.0.1:9".parse().unwrap()][..]);
     let forwarding = node(|jobs| Some(Forwarder::new(jobs, &upstream, &[], ForwardMetrics::default()))).await;
     vec![Line::new(registry().await, false).await, Line::new(forwarding, true).await]
 }
