@@ -21,9 +21,22 @@ pub fn cpu(pid: u32) -> Result<Duration> {
 /// # Errors
 /// When it is gone.
 pub fn resident_kb(pid: u32) -> Result<u64> {
+    status_kb(pid, "VmRSS:")
+}
+
+/// The most that was resident of `pid` so far, in kB.
+///
+/// # Errors
+/// When it is gone.
+pub fn resident_peak_kb(pid: u32) -> Result<u64> {
+    status_kb(pid, "VmHWM:")
+}
+
+fn status_kb(pid: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    line.trim().trim_end_matches(" kB").parse().context("VmRSS is a number of kB")
+    let value = status.lines().find_map(|line| line.strip_prefix(field));
+    let value = value.with_context(|| format!("process {pid} has no {field}"))?;
+    value.trim().trim_end_matches(" kB").parse().with_context(|| format!("{field} is a number of kB"))
 }
 
 /// The processes that `pid` started, and theirs.

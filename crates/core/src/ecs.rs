@@ -133,8 +133,9 @@ impl Task {
             // What ECS said of its end outlives its absence from listings, which takes nothing back.
             TaskStatus::Leaving => Ecs::Leaving,
             _ if !self.is_wanted => Ecs::Leaving,
-            _ if self.is_missing => Ecs::Missing,
+            // What never ran is in no answer, and its absence puts it in none.
             TaskStatus::Pending => Ecs::Pending,
+            TaskStatus::Running if self.is_missing => Ecs::Missing,
             TaskStatus::Running if self.is_unhealthy => Ecs::RunningUnhealthy,
             TaskStatus::Running => Ecs::Running,
         }
@@ -182,6 +183,7 @@ mod tests {
         assert_eq!(Task { is_wanted: false, ..task(TaskStatus::Pending) }.word(), Ecs::Leaving);
         assert_eq!(task(TaskStatus::Leaving).word(), Ecs::Leaving);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Running) }.word(), Ecs::Missing);
+        assert_eq!(Task { is_missing: true, ..task(TaskStatus::Pending) }.word(), Ecs::Pending);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Stopped) }.word(), Ecs::Stopped);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Leaving) }.word(), Ecs::Leaving);
         assert_eq!(Task { is_missing: true, is_wanted: false, ..task(TaskStatus::Running) }.word(), Ecs::Leaving);

@@ -106,8 +106,15 @@ fn next(inner: &mut Inner, now_ms: u64) -> Option<Question> {
 }
 
 async fn ask_tasks(ledger: &Ledger, caller: &Caller, (cluster, name, ids): (&Label, String, Vec<String>)) {
-    match caller.call(Action::DescribeTasks, |aws| aws.describe_tasks(name, ids)).await {
-        Ok(described) => drop(hear_tasks(ledger, caller, (cluster, &described))),
+    let asked = ids.clone();
+    match caller.call(Action::DescribeTasks, |aws| aws.describe_tasks(name, asked)).await {
+        Ok(described) => {
+            hear_tasks(ledger, caller, (cluster, &described));
+            ledger.change(|inner| {
+                let known = inner.clusters.get_mut(cluster);
+                known.into_iter().for_each(|known| ids.iter().for_each(|id| known.hurry(id)));
+            });
+        }
         // They are asked about again.
         Err(error) => debug!(cluster = %cluster, "tasks of cluster `{cluster}` are not known yet: {error}"),
     }

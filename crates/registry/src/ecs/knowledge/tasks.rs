@@ -147,7 +147,7 @@ impl Knowledge {
                 if voice == Voice::Answer && known.see(now_ms) {
                     self.changed.nodes.insert(known.node.clone());
                 }
-                self.hurry(&id, voice);
+                self.hurry_event(&id, voice);
                 return;
             }
             Some(_) => {}
@@ -166,12 +166,20 @@ impl Knowledge {
             }
         };
         self.keep(facts, definition, (earlier, now_ms, Absence::default()));
-        self.hurry(&id, voice);
+        self.hurry_event(&id, voice);
     }
 
     /// What an event told does not wait: its message goes once it is stated.
-    fn hurry(&mut self, id: &str, voice: Voice) {
-        let Some(known) = self.tasks.get(id).filter(|_| voice != Voice::Answer) else { return };
+    fn hurry_event(&mut self, id: &str, voice: Voice) {
+        match voice {
+            Voice::Event(_) => self.hurry(id),
+            Voice::Answer => {}
+        }
+    }
+
+    /// Somebody waits for what is known of a task: it is stated now, and takes along what gathers.
+    pub(in crate::ecs) fn hurry(&mut self, id: &str) {
+        let Some(known) = self.tasks.get(id) else { return };
         if self.changed.gathering.remove(&known.node) {
             self.changed.nodes.insert(known.node.clone());
         }
