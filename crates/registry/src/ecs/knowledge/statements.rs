@@ -1,7 +1,8 @@
 //! What has to be stated: of everything that may have changed, what the store does not hold already.
 //!
 //! A node's record is written whole. What a listing or a task definition adds to it gathers for a while, so that a large
-//! cluster's first listing does not write every node again with each of its calls; what changes an answer does not wait.
+//! cluster's first listing does not write every node again with each of its calls; what changes an answer does not wait, nor does
+//! what concerns a task that an event told of.
 
 use std::collections::{BTreeMap, BTreeSet};
 

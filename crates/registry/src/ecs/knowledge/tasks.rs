@@ -39,6 +39,8 @@ pub(super) struct Known {
     /// When AWS last said something of it, Unix milliseconds.
     heard_ms: u64,
     pub(super) absence: Absence,
+    /// Whether an event told of it, or somebody waits for it: what becomes known around it does not wait.
+    is_urgent: bool,
 }
 
 impl Tasks {
@@ -57,6 +59,7 @@ impl Tasks {
             parts: is_part.then(|| Parts::held(node, task)),
             heard_ms: 0,
             absence: if task.is_missing { Absence::since(now_ms) } else { Absence::default() },
+            is_urgent: false,
         };
         self.places.enter(node, &task.id);
         self.known.insert(task.id.clone(), known);
@@ -179,7 +182,8 @@ impl Knowledge {
 
     /// Somebody waits for what is known of a task: it is stated now, and takes along what gathers.
     pub(in crate::ecs) fn hurry(&mut self, id: &str) {
-        let Some(known) = self.tasks.get(id) else { return };
+        let Some(known) = self.tasks.known.get_mut(id) else { return };
+        known.is_urgent = true;
         if self.changed.gathering.remove(&known.node) {
             self.changed.nodes.insert(known.node.clone());
         }
@@ -288,11 +292,12 @@ impl Knowledge {
             }
         };
         let id = task.id.clone();
-        let mut known = Known { facts: Some(facts), definition, task, node, parts, heard_ms, absence };
+        let is_urgent = earlier.as_ref().is_some_and(|earlier| earlier.is_urgent);
+        let mut known = Known { facts: Some(facts), definition, task, node, parts, heard_ms, absence, is_urgent };
         known.settle();
         // A task that is new, or around which something became known, takes nothing from any answer.
         let can_wait = |earlier: &Known| (earlier.task.version, &earlier.node) == (known.task.version, &known.node);
-        let can_wait = earlier.as_ref().is_none_or(can_wait);
+        let can_wait = !is_urgent && earlier.as_ref().is_none_or(can_wait);
         if earlier.as_ref().is_none_or(|earlier| (&earlier.task, &earlier.node) != (&known.task, &known.node)) {
             let into = if can_wait { &mut self.changed.gathering } else { &mut self.changed.nodes };
             into.insert(known.node.clone());

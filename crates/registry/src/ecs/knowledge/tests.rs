@@ -430,6 +430,14 @@ fn what_can_wait_gathers_after_its_node_was_stated() {
     assert_eq!(stated(&mut world, 0), (0, Some(5_000)));
     world.task(&task(5), Voice::Event(world.now_ms));
     assert_eq!(stated(&mut world, 0), (1, None));
+    // Nor what becomes known around such a task: its definition brings its ports.
+    let later = "arn:aws:ecs:eu-west-1:1:task-definition/new:2";
+    let task = api::Task { task_definition_arn: later.to_owned(), ..task_on(6, 1, "web") };
+    world.task(&task, Voice::Event(world.now_ms));
+    assert_eq!(stated(&mut world, 500), (1, None));
+    world.definitions.learn(later, &bridge_definition(later));
+    world.known.learn_definition(later, &mut world.definitions, world.now_ms);
+    assert_eq!(stated(&mut world, 0), (1, None));
 }
 
 fn service(name: &str) -> api::Service {
