@@ -1,5 +1,14 @@
 //! Names outside the zone: whole messages to the host's resolvers and back, through a bounded cache.
 //!
+//! ```text
+//! question ──asked──> cache ──fresh──> reply
+//!                       │
+//!                    flights ──> exchange ──> attempts at upstreams, by routes
+//!                 (failures)     (budget,         │
+//!                                 standing)       v
+//!             cache <── stored <── bailiwick <── records
+//! ```
+//!
 //! One flight per question, however many ask; at most 500 upstream questions a second (a VPC resolver drops what exceeds
 //! 1,024 packets per interface); stale answers while nobody upstream answers (RFC 8767). What is stored are the upstream's
 //! own records, those that belong to the question, so types unknown here pass unharmed. Nothing is ever asked of ourselves,
@@ -32,7 +41,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::wire::{Extended, Request, put_question};
-use asked::Asked;
+use asked::{Asked, Query, Read};
 use cache::{Cache, Found};
 use exchange::{Exchange, TOTAL, Unanswered};
 use failures::{Cause, Failed, Failures, Fallback};
@@ -72,6 +81,17 @@ struct State {
     failures: Failures,
     /// That the present routes lead back here was said.
     is_loop_said: bool,
+}
+
+/// What the asker of `request` gets when an upstream sends `packet` for it, if that is an answer to it. All that is done
+/// with an upstream's octets happens here, so it is what is fuzzed.
+pub fn passed_on(request: &Request, packet: &[u8]) -> Option<Vec<u8>> {
+    let asked = Asked::new(request.question.as_ref()?, request);
+    let id = u16::from_be_bytes(*packet.first_chunk()?);
+    let Read::Answer(stored) = Query::new(&asked, None, id).read(packet) else { return None };
+    let mut out = Vec::new();
+    stored.write(request, None, &mut out);
+    Some(out)
 }
 
 /// What a question gets.
@@ -148,7 +168,7 @@ impl Forwarder {
             }
             (stale, self.join(&mut state, asked, upstreams))
         };
-        let Some(flight) = flight else { return stale.map_or(Verdict::Failed(OVERLOADED), Verdict::Stale) };
+        let Some(mut flight) = flight else { return stale.map_or(Verdict::Failed(OVERLOADED), Verdict::Stale) };
         let patience = match stale {
             // Nobody waits for those who have not answered anybody lately; whether they are back shows all the same.
             Some(_) if self.exchange.are_silent(upstreams) => Duration::ZERO,
@@ -158,6 +178,7 @@ impl Forwarder {
         let why = match flight.landed_within(patience).await {
             Some(Ok(stored)) => return Verdict::Fresh(stored),
             Some(Err(Unanswered::OverBudget)) => OVERLOADED,
+            Some(Err(Unanswered::Failed(_))) if flight.is_circle() => LOOP,
             Some(Err(Unanswered::Failed(Cause::Refusal))) => REFUSED,
             Some(Err(Unanswered::Failed(Cause::Silence))) | None => UNREACHABLE,
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub(super) type Landing = watch::Sender<Option<Landed>>;
 pub(super) struct Flight {
     landed: watch::Receiver<Option<Landed>>,
     started_at: Instant,
+    /// It came back to us.
+    is_circle: Arc<AtomicBool>,
     pub(super) spelling: Arc<Spelling>,
 }
 
@@ -45,7 +48,12 @@ impl Flights {
             return None;
         }
         let (landing, landed) = watch::channel(None);
-        let flight = Flight { landed, started_at: now, spelling: Arc::new(asked.spell(rand::random)) };
+        let flight = Flight {
+            landed,
+            started_at: now,
+            is_circle: Arc::default(),
+            spelling: Arc::new(asked.spell(rand::random)),
+        };
         self.0.insert(asked.clone(), flight.clone());
         Some((flight, landing))
     }
@@ -54,16 +62,27 @@ impl Flights {
         self.0.remove(asked);
     }
 
-    /// Whether `question`, with name, type and class as they came, is what one of them asks, letter by letter. Few askers write
-    /// capitals, so this looks through them seldom.
+    /// Whether `question`, with name, type and class as they came, is what one of them asks, letter by letter: that one goes
+    /// in a circle. Few askers write capitals, so this looks through them seldom.
     pub(super) fn is_one_of_ours(&self, question: &[u8]) -> bool {
-        question.iter().any(u8::is_ascii_uppercase) && self.0.values().any(|flight| flight.spelling.is(question))
+        if !question.iter().any(u8::is_ascii_uppercase) {
+            return false;
+        }
+        let found = self.0.values().find(|flight| flight.spelling.is(question));
+        found.is_some_and(|flight| {
+            flight.is_circle.store(true, Ordering::Relaxed);
+            true
+        })
     }
 }
 
 impl Flight {
+    pub(super) fn is_circle(&self) -> bool {
+        self.is_circle.load(Ordering::Relaxed)
+    }
+
     /// What it brings within `patience`, counted from its start: who comes later waits the less.
-    pub(super) async fn landed_within(mut self, patience: Duration) -> Option<Landed> {
+    pub(super) async fn landed_within(&mut self, patience: Duration) -> Option<Landed> {
         // The sender is dropped right behind its result, so an error here still may have one.
         timeout_at(self.started_at + patience, self.landed.changed()).await.ok()?.ok();
         self.landed.borrow().clone()

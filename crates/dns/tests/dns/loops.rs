@@ -69,7 +69,7 @@ async fn a_question_that_comes_back_is_refused_at_once() {
         for number in 0..3 {
             let started = tokio::time::Instant::now();
             let reply = by_udp(&server, &with_edns(query(&format!("n{number}.example.com."), "A"))).await;
-            assert_eq!((reply.metadata.response_code, extended(&reply)), (ResponseCode::ServFail, Some(22)));
+            assert_eq!((reply.metadata.response_code, extended(&reply)), (ResponseCode::ServFail, Some(0)));
             assert!(started.elapsed() < Duration::from_millis(100), "{:?}", started.elapsed());
         }
         assert_eq!((count(&counts, "sent"), count(&counts, "looped")), (3, 3));
