@@ -135,6 +135,7 @@ impl Task {
             _ if !self.is_wanted => Ecs::Leaving,
             // What never ran is in no answer, and its absence puts it in none.
             TaskStatus::Pending => Ecs::Pending,
+            TaskStatus::Running if self.is_missing && self.is_unhealthy => Ecs::MissingUnhealthy,
             TaskStatus::Running if self.is_missing => Ecs::Missing,
             TaskStatus::Running if self.is_unhealthy => Ecs::RunningUnhealthy,
             TaskStatus::Running => Ecs::Running,
@@ -183,6 +184,8 @@ mod tests {
         assert_eq!(Task { is_wanted: false, ..task(TaskStatus::Pending) }.word(), Ecs::Leaving);
         assert_eq!(task(TaskStatus::Leaving).word(), Ecs::Leaving);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Running) }.word(), Ecs::Missing);
+        let missing_unhealthy = Task { is_missing: true, is_unhealthy: true, ..task(TaskStatus::Running) };
+        assert_eq!(missing_unhealthy.word(), Ecs::MissingUnhealthy);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Pending) }.word(), Ecs::Pending);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Stopped) }.word(), Ecs::Stopped);
         assert_eq!(Task { is_missing: true, ..task(TaskStatus::Leaving) }.word(), Ecs::Leaving);

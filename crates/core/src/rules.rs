@@ -118,6 +118,8 @@ pub enum Ecs {
     NotKnown,
     /// It had the task, and two complete listings lack it.
     Missing,
+    /// As `Missing`, and it was UNHEALTHY when last listed.
+    MissingUnhealthy,
     /// Not yet running: PROVISIONING, PENDING, ACTIVATING.
     Pending,
     /// RUNNING and desired RUNNING, not UNHEALTHY.
@@ -304,9 +306,13 @@ fn by_witnesses(witnesses: &Witnesses) -> Decision {
     match witnesses.sidecar {
         Sidecar::Speaks(Word::Passing) => match witnesses.ecs {
             Ecs::Leaving | Ecs::Stopped => decision(State::Draining { passed: true }, Rule::EcsLeaving),
-            Ecs::NotUsed | Ecs::NotKnown | Ecs::Missing | Ecs::Pending | Ecs::Running | Ecs::RunningUnhealthy => {
-                decision(State::Usable, Rule::Passing)
-            }
+            Ecs::NotUsed
+            | Ecs::NotKnown
+            | Ecs::Missing
+            | Ecs::MissingUnhealthy
+            | Ecs::Pending
+            | Ecs::Running
+            | Ecs::RunningUnhealthy => decision(State::Usable, Rule::Passing),
         },
         Sidecar::Speaks(word) => said(word),
         Sidecar::Silent(Word::Passing) => silent_was_usable(witnesses),
@@ -329,7 +335,8 @@ fn without_sidecar(witnesses: &Witnesses) -> Decision {
         (Ecs::Running, _) => decision(State::Usable, Rule::EcsRunning),
         (Ecs::RunningUnhealthy, _) => decision(State::Unusable, Rule::EcsUnhealthy),
         (Ecs::Missing, Deadline::Running) => decision(State::Unverified(Standing::Last), Rule::EcsMissing),
-        (Ecs::Missing, Deadline::Passed) => decision(State::Gone, Rule::EcsMissing),
+        (Ecs::MissingUnhealthy, Deadline::Running) => decision(State::Unusable, Rule::EcsMissing),
+        (Ecs::Missing | Ecs::MissingUnhealthy, Deadline::Passed) => decision(State::Gone, Rule::EcsMissing),
         (Ecs::NotUsed | Ecs::NotKnown | Ecs::Pending | Ecs::Leaving | Ecs::Stopped, _) => {
             decision(State::Gone, Rule::EcsOther)
         }

@@ -208,7 +208,7 @@ pub struct Frozen {
     pub services: usize,
 }
 
-/// That something of a service is unverified: its node is silent, or its task is missing.
+/// That something of a service is doubted: its node is silent, or its task is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Doubted {
     /// Of how many of its endpoints only limits keep it from being gone.
@@ -218,10 +218,13 @@ pub struct Doubted {
 }
 
 impl Doubted {
-    /// What is unverified of a service, if anything is.
+    /// What is doubted of a service, if anything is.
     pub(crate) fn of(explained: &Explained) -> Option<Doubted> {
         let mut doubted = None;
-        let is_doubtful = |c: &&Candidate| !c.is_refused && matches!(c.decision.state, State::Unverified(_));
+        let is_doubtful = |c: &&Candidate| match c.decision.state {
+            State::Unverified(_) => !c.is_refused,
+            state => state != State::Gone && c.decision.rule == Rule::EcsMissing,
+        };
         for candidate in explained.candidates.iter().filter(is_doubtful) {
             let doubted: &mut Doubted = doubted.get_or_insert_default();
             if candidate.is_held {

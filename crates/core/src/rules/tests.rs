@@ -12,10 +12,11 @@ const WORDS: [Word; 7] = [
     Word::Starting,
     Word::Passing,
 ];
-const ECS: [Ecs; 8] = [
+const ECS: [Ecs; 9] = [
     Ecs::NotUsed,
     Ecs::NotKnown,
     Ecs::Missing,
+    Ecs::MissingUnhealthy,
     Ecs::Pending,
     Ecs::Running,
     Ecs::RunningUnhealthy,
@@ -32,26 +33,27 @@ stopping-                     | any                                    | any    
 paused, failing               | any                                    | any               | any     | unusable             | Failing
 starting                      | any                                    | any               | any     | starting             | NotYetPassed
 passing                       | leaving, stopped                       | any               | any     | draining+            | EcsLeaving
-passing                       | none, unknown, missing, pending, run, unhealthy | any               | any     | usable               | Passing
+passing                       | none, unknown, missing, missing unhealthy, pending, run, unhealthy | any               | any     | usable               | Passing
 silent died                   | stopped                                | any               | any     | gone                 | SilentUnusableStopped
 silent stopping+, silent stopping-, silent paused, silent starting, silent failing | stopped | any | any | gone            | SilentUnusableStopped
-silent died                   | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | gone                 | SilentAsLastSaid
-silent stopping+              | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | draining+            | SilentAsLastSaid
-silent stopping-              | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | draining-            | SilentAsLastSaid
-silent paused, silent failing | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | unusable             | SilentAsLastSaid
-silent starting               | none, unknown, missing, pending, run, unhealthy, leaving | any      | any     | starting             | SilentAsLastSaid
+silent died                   | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | gone                 | SilentAsLastSaid
+silent stopping+              | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | draining+            | SilentAsLastSaid
+silent stopping-              | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | draining-            | SilentAsLastSaid
+silent paused, silent failing | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | unusable             | SilentAsLastSaid
+silent starting               | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | starting             | SilentAsLastSaid
 silent passing                | stopped                                | any               | any     | gone                 | SilentStopped
-silent passing                | none, unknown, missing, pending, run, unhealthy, leaving | refused  | any     | gone                 | SilentRefused
+silent passing                | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | refused  | any     | gone                 | SilentRefused
 silent passing                | run, unhealthy                         | connect           | any     | unverified           | SilentRunning
 silent passing                | run, unhealthy                         | unknown           | any     | unverified, last     | SilentRunning
-silent passing                | none, unknown, missing, pending, leaving        | connect           | running | unverified           | SilentVouched
-silent passing                | none, unknown, missing, pending, leaving        | connect           | passed  | unverified, last     | SilentVouched
-silent passing                | none, unknown, missing, pending, leaving        | unknown           | running | unverified, last     | SilentUnknown
-silent passing                | none, unknown, missing, pending, leaving        | unknown           | passed  | gone                 | SilentUnknown
+silent passing                | none, unknown, missing, missing unhealthy, pending, leaving        | connect           | running | unverified           | SilentVouched
+silent passing                | none, unknown, missing, missing unhealthy, pending, leaving        | connect           | passed  | unverified, last     | SilentVouched
+silent passing                | none, unknown, missing, missing unhealthy, pending, leaving        | unknown           | running | unverified, last     | SilentUnknown
+silent passing                | none, unknown, missing, missing unhealthy, pending, leaving        | unknown           | passed  | gone                 | SilentUnknown
 no sidecar                    | run                                    | any               | any     | usable               | EcsRunning
 no sidecar                    | unhealthy                              | any               | any     | unusable             | EcsUnhealthy
 no sidecar                    | missing                                | any               | running | unverified, last     | EcsMissing
-no sidecar                    | missing                                | any               | passed  | gone                 | EcsMissing
+no sidecar                    | missing unhealthy                      | any               | running | unusable             | EcsMissing
+no sidecar                    | missing, missing unhealthy             | any               | passed  | gone                 | EcsMissing
 no sidecar                    | none, unknown, pending, leaving, stopped | any             | any     | gone                 | EcsOther
 external, external passing    | any                                    | any               | any     | usable               | External
 external failing              | any                                    | any               | any     | unusable             | External
@@ -134,6 +136,7 @@ fn ecs_of(text: &str) -> Ecs {
         "none" => Ecs::NotUsed,
         "unknown" => Ecs::NotKnown,
         "missing" => Ecs::Missing,
+        "missing unhealthy" => Ecs::MissingUnhealthy,
         "pending" => Ecs::Pending,
         "run" => Ecs::Running,
         "unhealthy" => Ecs::RunningUnhealthy,

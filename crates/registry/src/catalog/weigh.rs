@@ -130,7 +130,7 @@ fn candidate(node: &NodeClaims<'_>, claim: &Claim, port: &PortReport, service: &
         // A task that is missing may go at once, as far as limits allow; a silence only when its deadline passed.
         is_held: witnesses.deadline == Deadline::Running
             && match decision.rule {
-                Rule::EcsMissing => true,
+                Rule::EcsMissing => decision.state != State::Unusable,
                 Rule::SilentUnknown => passage.is_some(),
                 _ => false,
             },

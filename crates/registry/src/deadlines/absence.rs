@@ -26,7 +26,9 @@ pub(super) fn due(look: &mut Look<'_>) -> Vec<Absence> {
     for (node, cause) in look.missing() {
         let stakes = look.stakes(&node, &cause);
         let may_go = |(service, count): (&_, &usize)| look.may_remove(service, *count);
-        if stakes.is_empty() || !look.may_remove_on(&node) || !stakes.iter().all(may_go) {
+        // The limits are about answers: what is in none goes at once.
+        let is_held = !look.may_remove_on(&node) || !stakes.iter().all(may_go);
+        if !stakes.is_empty() && is_held {
             continue;
         }
         look.remove(&node, cause.clone(), stakes);
@@ -51,7 +53,8 @@ pub(super) fn taken_back(catalog: &Catalog) -> Vec<Statement> {
     let mut statements = Vec::new();
     for (node, record) in &stated.absences {
         let tasks = stated.ecs.get(node).map(|report| report.tasks.as_slice()).unwrap_or_default();
-        let is_missing = |id: &&String| tasks.iter().any(|task| task.id == **id && task.word() == Ecs::Missing);
+        let is_word = |word| matches!(word, Ecs::Missing | Ecs::MissingUnhealthy);
+        let is_missing = |id: &&String| tasks.iter().any(|task| task.id == **id && is_word(task.word()));
         let passed: Vec<String> = record.passed.iter().filter(is_missing).cloned().collect();
         if passed != record.passed {
             let record = (!passed.is_empty()).then_some(AbsenceRecord { passed });

@@ -54,7 +54,7 @@ pub(super) struct Look<'a> {
     /// Of each service of which something is doubted.
     counts: HashMap<ServiceKey, Counts>,
     /// What only a deadline keeps, and this very cause would remove. What was removed lately is not in it, even if the catalog
-    /// does not show that yet.
+    /// does not show that yet. What is in no answer has no stakes.
     waiting: BTreeMap<(NodeKey, Cause), Stakes>,
     /// Services in which a node is silent and answered all the same, because another witness speaks for it.
     vouched: BTreeMap<NodeKey, BTreeSet<ServiceKey>>,
@@ -93,10 +93,16 @@ impl<'a> Look<'a> {
     }
 
     fn take(&mut self, explained: &Explained) {
-        for candidate in explained.candidates.iter().filter(|candidate| is_answered(candidate)) {
+        for candidate in &explained.candidates {
+            let (node, cause) = (candidate.key.node.clone(), waits(candidate));
+            if !is_answered(candidate) {
+                if let Some(cause @ Cause::Missing(_)) = cause {
+                    self.waiting.entry((node, cause)).or_default();
+                }
+                continue;
+            }
             self.counts.entry(explained.key.clone()).or_default().answered += 1;
-            let node = candidate.key.node.clone();
-            if let Some(cause) = waits(candidate) {
+            if let Some(cause) = cause {
                 let stakes = self.waiting.entry((node, cause)).or_default();
                 *stakes.entry(explained.key.clone()).or_default() += 1;
             } else if matches!(candidate.decision.rule, Rule::SilentVouched | Rule::SilentRunning) {
@@ -107,12 +113,16 @@ impl<'a> Look<'a> {
 
     fn leave_out_what_was_removed(&mut self) {
         for removal in &self.removals.recent {
-            let mut stakes = self.waiting.get_mut(&(removal.node.clone(), removal.cause.clone()));
+            let at = (removal.node.clone(), removal.cause.clone());
+            let mut stakes = self.waiting.get_mut(&at);
             for (service, count) in &removal.services {
                 let counts = self.counts.entry(service.clone()).or_default();
                 counts.removed += count;
                 let still = stakes.as_mut().and_then(|stakes| stakes.remove(service)).unwrap_or_default();
                 counts.answered = counts.answered.saturating_sub(still);
+            }
+            if stakes.is_some_and(|stakes| stakes.is_empty()) {
+                self.waiting.remove(&at);
             }
         }
     }

@@ -128,6 +128,21 @@ async fn lets_missing_tasks_go_within_the_limits() {
 }
 
 #[tokio::test]
+async fn lets_go_at_once_of_missing_tasks_that_were_in_no_answer() {
+    let mut world = parts(2, 0).await;
+    let unhealthy = |id: &str| Task { is_unhealthy: true, is_missing: true, ..task(id, "family", Some("web")) };
+    let tasks = vec![unhealthy("000"), unhealthy("001"), task("002", "family", Some("web"))];
+    world.state(Statement::Ecs(node("part"), Some(fargate(tasks)))).await;
+    assert_eq!(world.states("web").unwrap(), ["unusable", "unusable", "usable"]);
+    assert_eq!(world.catalog().frozen().endpoints, 0);
+    let due = absences(&world, &mut Removals::default(), NOW_MS);
+    assert_eq!(due[0].newly, [task_id("000"), task_id("001")]);
+    world.state(Statement::Absence(node("part"), Some(due[0].record.clone()))).await;
+    assert_eq!(world.states("web").unwrap(), ["usable"]);
+    assert_eq!(absences(&world, &mut Removals::default(), NOW_MS), []);
+}
+
+#[tokio::test]
 async fn takes_tasks_back_that_are_missing_no_longer() {
     let mut world = parts(20, 2).await;
     let mut removals = Removals::default();

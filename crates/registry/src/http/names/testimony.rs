@@ -137,6 +137,7 @@ fn ecs(ecs: Ecs) -> &'static str {
         Ecs::NotUsed => "not used",
         Ecs::NotKnown => "not known",
         Ecs::Missing => "listed no longer",
+        Ecs::MissingUnhealthy => "listed no longer, unhealthy",
         Ecs::Pending => "not yet running",
         Ecs::Running => "running",
         Ecs::RunningUnhealthy => "running, unhealthy",
