@@ -103,6 +103,11 @@ impl Program {
         Ok(Program { name, node: node.clone(), args, variables, log, child })
     }
 
+    /// What it was started with: the value of `--NAME=VALUE`.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.args.iter().find_map(|arg| arg.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='))
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

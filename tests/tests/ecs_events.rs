@@ -30,7 +30,7 @@ use delays::Delays;
 /// The service, which no task's family is called.
 const SERVICE: &str = "search";
 /// How often each thing is done.
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 10;
 /// The host port of the first revision that names its own.
 const FIRST_PORT: u16 = 31_000;
 
@@ -85,12 +85,14 @@ fn all_answer(lab: &EcsLab, asked: &[Asked<'_>], service: &Service, timeout: Dur
     })
 }
 
-/// When each who is asked first has the place in its answer, or first lacks it. They are asked at the same time.
-fn moments(asked: &[Asked<'_>], place: &str, is_in: bool) -> anyhow::Result<Vec<(&'static str, Instant)>> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = asked.iter().map(|asked| scope.spawn(|| asked.moment(place, is_in))).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("asking panicked"))?).collect()
-    })
+/// When, since then, each who is asked first had the place in its answer, or first lacked it.
+fn moments(
+    asked: &[Asked<'_>],
+    since: Instant,
+    place: &str,
+    is_in: bool,
+) -> anyhow::Result<Vec<(&'static str, Instant)>> {
+    asked.iter().map(|asked| asked.moment(since, place, is_in)).collect()
 }
 
 /// The tasks that are to run and do not yet.
@@ -158,7 +160,7 @@ fn what_ecs_stops_leaves_every_answer_before_docker_stops_it() -> anyhow::Result
         let mut linked = Connection::open_to(lab.node(), link, container.host_name())?;
         let told = now();
         stopping.stop("by hand");
-        delays.add(told, moments(&asked, &place, false).with_context(|| format!("round {round}"))?);
+        delays.add(told, moments(&asked, told, &place, false).with_context(|| format!("round {round}"))?);
         assert_eq!(container.inspect("{{.State.Running}}")?, "true", "Docker was not told yet");
         assert_eq!(straight.ask()?, container.host_name(), "what was open goes on");
         assert_eq!(linked.ask()?, container.host_name(), "what was open through the link goes on");
@@ -189,14 +191,13 @@ fn what_ecs_starts_is_answered_once_it_can_be_reached() -> anyhow::Result<()> {
         service.deploy(&lab.aws.define(elasticsearch(port)));
         let fresh = not_started(&service).pop().context("a deployment starts a task")?;
         let addr = SocketAddr::new(lab.node().addr(), port);
-        let (reached, moments) = std::thread::scope(|scope| -> anyhow::Result<_> {
+        let began = now();
+        let reached = std::thread::scope(|scope| -> anyhow::Result<_> {
             let reached = scope.spawn(|| reached(&scene.other, addr));
-            let moments = scope.spawn(|| moments(&asked, &addr.to_string(), true));
             lab.docker.start(&fresh)?;
-            let panicked = |_| anyhow::anyhow!("asking panicked");
-            Ok((reached.join().map_err(panicked)??, moments.join().map_err(panicked)??))
+            reached.join().map_err(|_| anyhow::anyhow!("asking panicked"))?
         })?;
-        delays.add(reached, moments);
+        delays.add(reached, moments(&asked, began, &addr.to_string(), true)?);
         lab.docker.settle()?;
         all_answer(lab, &asked, &service, PATIENCE).with_context(|| format!("after round {round}"))?;
     }
@@ -228,12 +229,13 @@ fn without_a_sidecar_events_alone_are_enough() -> anyhow::Result<()> {
         for fresh in not_started(&service) {
             let wanted = |task: &Task| task.now().desired_status == "RUNNING";
             let wanted_before: Vec<bool> = old.iter().map(wanted).collect();
+            let began = now();
             lab.docker.start(&fresh)?;
             let told = now();
-            started.add(told, moments(&asked, &place(&lab, &fresh)?, true)?);
+            started.add(told, moments(&asked, began, &place(&lab, &fresh)?, true)?);
             let stopping = (0..old.len()).find(|&at| wanted_before[at] && !wanted(&old[at]));
             let stopping = stopping.context("one that is new lets an old one stop")?;
-            stopped.add(told, moments(&asked, &places[stopping], false)?);
+            stopped.add(told, moments(&asked, began, &places[stopping], false)?);
             let container = lab.docker.container(&old[stopping], "elasticsearch")?;
             assert_eq!(container.inspect("{{.State.Running}}")?, "true", "Docker was not told yet");
         }

@@ -1,11 +1,13 @@
 //! Evictions: out for good, even as the last resort, and told with their reason wherever somebody misses it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
 
+use portolan_sidecar::snapshot;
 use portolan_tests::namespace::Namespace;
 use portolan_tests::needs;
 use portolan_tests::site::{ADMIN, CLUSTER, REGISTRY_HTTP, is_ready};
@@ -89,6 +91,7 @@ fn outlives_restarts(scene: &mut Scene) -> anyhow::Result<()> {
     is_ready(scene.site.node(), REGISTRY_HTTP)?;
     nobody_answers(scene, PATIENCE).context("after the registry's restart")?;
     eventually_equal(PATIENCE, &Some("current".to_owned()), || readiness(&scene.follower.node)).context("b")?;
+    is_in_the_snapshot(scene)?;
     scene.site.registry.kill()?;
     scene.follower.sidecar.start_again()?;
     scene.follower.sidecar.listening("node-dns")?;
@@ -103,6 +106,19 @@ fn outlives_restarts(scene: &mut Scene) -> anyhow::Result<()> {
     scene.site.registry.start_again()?;
     is_ready(scene.site.node(), REGISTRY_HTTP)?;
     nobody_answers(scene, PATIENCE).context("after all restarts")
+}
+
+/// It is written beside the answers, at most once a second and as fast as the disk is: what is killed before loses it.
+fn is_in_the_snapshot(scene: &Scene) -> anyhow::Result<()> {
+    let data = scene.follower.sidecar.setting("data-dir").context("no folder for its data")?;
+    eventually(PATIENCE, || {
+        let (view, _) = snapshot::load(Path::new(data)).context("no snapshot")?;
+        let service = view.services.values().find(|one| one.key.service.as_str() == SERVICE);
+        let known = service.and_then(|service| service.known_endpoints()).context("it does not know the service")?;
+        anyhow::ensure!(known.is_empty(), "it still holds {known:?}");
+        Ok(())
+    })
+    .context("b's snapshot")
 }
 
 fn readiness(node: &Namespace) -> Option<String> {

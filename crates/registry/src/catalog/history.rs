@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt;
-use portolan_core::name::Label;
+use portolan_core::name::{Label, NodeKey};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -78,9 +78,14 @@ impl History {
         }
         let after = self.world.catalog();
         match step {
-            Step::Tidies => self.names.tidy(&self.model),
+            // What is not stored follows from the container alone, and is found again.
+            Step::Tidies => self.names.forget(&self.model, |_, _| true),
             Step::Reload => self.names.wait_anew(&self.model),
-            _ => {}
+            _ => {
+                let is_stored =
+                    |node: &NodeKey, id: &str| after.stated.names.contains_key(&(node.clone(), id.to_owned()));
+                self.names.forget(&self.model, |node, id| !is_stored(node, id));
+            }
         }
         let owner = |name: &Label| after.explained.get(&service(name.as_str()))?.owner.clone();
         self.names.settle(&self.model, self.world.now_ms(), owner);

@@ -146,15 +146,16 @@ impl Names {
         claims
     }
 
-    /// What nobody speaks of any more loses its name. The contract says that it keeps it while it lives; until somebody
-    /// tidies up, a container that is started again has its former name.
-    pub(super) fn tidy(&mut self, model: &Model) {
+    /// What nobody speaks of any more loses its name, once that `is_forgotten`. The contract says that it keeps it while it
+    /// lives, and leaves open when somebody tidies up: until then a container that is started again has its former name.
+    pub(super) fn forget(&mut self, model: &Model, is_forgotten: impl Fn(&NodeKey, &str) -> bool) {
         let spoken = model.spoken();
         let by_ecs = |id: &String| {
             model.ecs.values().flat_map(|r| &r.tasks).flat_map(|t| &t.containers).any(|c| c.report.id == *id)
         };
         self.given.retain(|(node, id, _), _| {
-            spoken.iter().any(|one| one.key.node == *node && one.container.id == *id)
+            !is_forgotten(node, id)
+                || spoken.iter().any(|one| one.key.node == *node && one.container.id == *id)
                 || (model.is_ecs_used && by_ecs(id))
         });
     }
