@@ -2,7 +2,9 @@
 //!
 //! hickory-server's was rejected: it has no cap on connections, and it brings a second encoder and a task per question.
 //! Here every bound is in sight: connections, idle time, questions in flight per connection. Replies go out as they
-//! are ready, in any order (RFC 7766 section 6.2.1.1).
+//! are ready, in any order (RFC 7766 section 6.2.1.1). When all places are taken, who is idle makes room ([`places`]).
+
+mod places;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,15 +16,14 @@ use futures_util::stream::FuturesUnordered;
 use portolan_runtime::jobs::Jobs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use crate::server::{Packet, Server, Standing, Step};
 use crate::wire::Transport;
+use places::{Place, Places};
 
-/// Open connections per listener, of near askers and of those from elsewhere; one more is closed at once, so that waiting
-/// ones cannot keep out new ones for long.
+/// Open connections per listener, of near askers and of those from elsewhere.
 const CONNECTIONS_MAX: usize = 100;
 /// The same of askers who are refused: one reply each, and they keep out nobody else.
 const REFUSED_CONNECTIONS_MAX: usize = 8;
@@ -39,8 +40,7 @@ const READ_OCTETS: usize = 4096;
 
 /// Starts the accept loop.
 pub(crate) fn serve(jobs: &Jobs, listener: TcpListener, server: Arc<Server>) {
-    let [near, far, refused] =
-        [CONNECTIONS_MAX, CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX].map(|most| Arc::new(Semaphore::new(most)));
+    let [near, far, refused] = [CONNECTIONS_MAX, CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX].map(Places::new);
     let work = jobs.clone();
     jobs.start("dns tcp", async move {
         loop {
@@ -58,23 +58,26 @@ pub(crate) fn serve(jobs: &Jobs, listener: TcpListener, server: Arc<Server>) {
                 Standing::Far => &far,
                 Standing::Refused => &refused,
             };
-            let Ok(permit) = places.clone().try_acquire_owned() else {
+            let Some(place) = places.take(asker, Instant::now()) else {
                 debug!(%peer, "too many DNS connections: closed");
                 continue;
             };
             let server = server.clone();
             work.start_work("dns connection", async move {
-                if let Err(error) = converse(stream, asker, &server).await {
+                let ended = tokio::select! {
+                    ended = converse(stream, asker, &server, &place) => ended,
+                    () = place.displaced() => Err(std::io::Error::other("it made room for another")),
+                };
+                if let Err(error) = ended {
                     debug!(%error, %peer, "DNS connection ended");
                 }
-                drop(permit);
             });
         }
     });
 }
 
 /// Answers the questions of one connection until it ends, idles, or breaks the framing.
-async fn converse(mut stream: TcpStream, peer: IpAddr, server: &Server) -> std::io::Result<()> {
+async fn converse(mut stream: TcpStream, peer: IpAddr, server: &Server, place: &Place) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut received = BytesMut::with_capacity(READ_OCTETS);
     let mut reply = Vec::new();
@@ -85,8 +88,10 @@ async fn converse(mut stream: TcpStream, peer: IpAddr, server: &Server) -> std::
     while is_open || !waiting.is_empty() {
         while waiting.len() < WAITING_MAX {
             let Some(octets) = take_message(&mut received) else { break };
-            idle_at = Instant::now() + IDLE;
-            let packet = Packet { octets: &octets, peer, transport: Transport::Tcp, at: Instant::now() };
+            let at = Instant::now();
+            place.asked(at);
+            idle_at = at + IDLE;
+            let packet = Packet { octets: &octets, peer, transport: Transport::Tcp, at };
             match server.begin(packet, &mut reply) {
                 Step::Send if is_refused => return send(&mut stream, &reply).await,
                 Step::Send => send(&mut stream, &reply).await?,
