@@ -149,6 +149,7 @@ impl InstanceStatus {
         match (self, word) {
             (InstanceStatus::Terminated, _) => Ecs::Stopped,
             (InstanceStatus::Draining, Ecs::Stopped) | (InstanceStatus::Active, _) => word,
+            (InstanceStatus::Draining, Ecs::Running) => Ecs::Drained,
             (InstanceStatus::Draining, _) => Ecs::Leaving,
         }
     }
@@ -195,7 +196,8 @@ mod tests {
     #[test]
     fn an_instance_counts_for_all_that_runs_on_it() {
         assert_eq!(InstanceStatus::Terminated.over(Ecs::Running), Ecs::Stopped);
-        assert_eq!(InstanceStatus::Draining.over(Ecs::Running), Ecs::Leaving);
+        assert_eq!(InstanceStatus::Draining.over(Ecs::Running), Ecs::Drained);
+        assert_eq!(InstanceStatus::Draining.over(Ecs::RunningUnhealthy), Ecs::Leaving);
         assert_eq!(InstanceStatus::Draining.over(Ecs::NotKnown), Ecs::Leaving);
         assert_eq!(InstanceStatus::Draining.over(Ecs::Stopped), Ecs::Stopped);
         assert_eq!(InstanceStatus::Active.over(Ecs::Missing), Ecs::Missing);

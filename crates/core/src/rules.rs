@@ -126,7 +126,9 @@ pub enum Ecs {
     Running,
     /// RUNNING and desired RUNNING, UNHEALTHY.
     RunningUnhealthy,
-    /// Desired STOPPED, DEACTIVATING or later but not yet STOPPED, or its instance is DRAINING.
+    /// RUNNING and desired RUNNING, not UNHEALTHY, on an instance that is DRAINING.
+    Drained,
+    /// Desired STOPPED, DEACTIVATING or later but not yet STOPPED; or, what is not quite running, on a DRAINING instance.
     Leaving,
     /// STOPPED, or its instance is terminated.
     Stopped,
@@ -213,6 +215,8 @@ pub enum Rule {
     EcsRunning,
     /// No sidecar, and ECS says RUNNING but UNHEALTHY.
     EcsUnhealthy,
+    /// No sidecar, and ECS says RUNNING but drains its instance.
+    EcsDrained,
     /// No sidecar, and ECS had its task but lists it no longer.
     EcsMissing,
     /// No sidecar, and ECS says anything else.
@@ -223,7 +227,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every row, in the order of the table.
-    pub const ALL: [Rule; 20] = [
+    pub const ALL: [Rule; 21] = [
         Rule::Evicted,
         Rule::Drained,
         Rule::Ended,
@@ -241,6 +245,7 @@ impl Rule {
         Rule::SilentUnknown,
         Rule::EcsRunning,
         Rule::EcsUnhealthy,
+        Rule::EcsDrained,
         Rule::EcsMissing,
         Rule::EcsOther,
         Rule::External,
@@ -268,6 +273,7 @@ impl Rule {
             }
             Rule::EcsRunning => "its node has no sidecar and ECS says RUNNING: usable",
             Rule::EcsUnhealthy => "its node has no sidecar and ECS says UNHEALTHY: unusable",
+            Rule::EcsDrained => "its node has no sidecar and ECS drains its instance: draining",
             Rule::EcsMissing => {
                 "its node has no sidecar and ECS lists its task no longer: unverified until as many may go, then gone"
             }
@@ -305,7 +311,7 @@ pub fn decide(witnesses: &Witnesses) -> Decision {
 fn by_witnesses(witnesses: &Witnesses) -> Decision {
     match witnesses.sidecar {
         Sidecar::Speaks(Word::Passing) => match witnesses.ecs {
-            Ecs::Leaving | Ecs::Stopped => decision(State::Draining { passed: true }, Rule::EcsLeaving),
+            Ecs::Drained | Ecs::Leaving | Ecs::Stopped => decision(State::Draining { passed: true }, Rule::EcsLeaving),
             Ecs::NotUsed
             | Ecs::NotKnown
             | Ecs::Missing
@@ -334,6 +340,7 @@ fn without_sidecar(witnesses: &Witnesses) -> Decision {
     match (witnesses.ecs, witnesses.deadline) {
         (Ecs::Running, _) => decision(State::Usable, Rule::EcsRunning),
         (Ecs::RunningUnhealthy, _) => decision(State::Unusable, Rule::EcsUnhealthy),
+        (Ecs::Drained, _) => decision(State::Draining { passed: true }, Rule::EcsDrained),
         (Ecs::Missing, Deadline::Running) => decision(State::Unverified(Standing::Last), Rule::EcsMissing),
         (Ecs::MissingUnhealthy, Deadline::Running) => decision(State::Unusable, Rule::EcsMissing),
         (Ecs::Missing | Ecs::MissingUnhealthy, Deadline::Passed) => decision(State::Gone, Rule::EcsMissing),

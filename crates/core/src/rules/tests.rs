@@ -12,7 +12,7 @@ const WORDS: [Word; 7] = [
     Word::Starting,
     Word::Passing,
 ];
-const ECS: [Ecs; 9] = [
+const ECS: [Ecs; 10] = [
     Ecs::NotUsed,
     Ecs::NotKnown,
     Ecs::Missing,
@@ -20,6 +20,7 @@ const ECS: [Ecs; 9] = [
     Ecs::Pending,
     Ecs::Running,
     Ecs::RunningUnhealthy,
+    Ecs::Drained,
     Ecs::Leaving,
     Ecs::Stopped,
 ];
@@ -32,25 +33,26 @@ stopping+                     | any                                    | any    
 stopping-                     | any                                    | any               | any     | draining-            | Stopping
 paused, failing               | any                                    | any               | any     | unusable             | Failing
 starting                      | any                                    | any               | any     | starting             | NotYetPassed
-passing                       | leaving, stopped                       | any               | any     | draining+            | EcsLeaving
+passing                       | drained, leaving, stopped                       | any               | any     | draining+            | EcsLeaving
 passing                       | none, unknown, missing, missing unhealthy, pending, run, unhealthy | any               | any     | usable               | Passing
 silent died                   | stopped                                | any               | any     | gone                 | SilentUnusableStopped
 silent stopping+, silent stopping-, silent paused, silent starting, silent failing | stopped | any | any | gone            | SilentUnusableStopped
-silent died                   | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | gone                 | SilentAsLastSaid
-silent stopping+              | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | draining+            | SilentAsLastSaid
-silent stopping-              | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | draining-            | SilentAsLastSaid
-silent paused, silent failing | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | unusable             | SilentAsLastSaid
-silent starting               | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | any      | any     | starting             | SilentAsLastSaid
+silent died                   | none, unknown, missing, missing unhealthy, pending, run, unhealthy, drained, leaving | any      | any     | gone                 | SilentAsLastSaid
+silent stopping+              | none, unknown, missing, missing unhealthy, pending, run, unhealthy, drained, leaving | any      | any     | draining+            | SilentAsLastSaid
+silent stopping-              | none, unknown, missing, missing unhealthy, pending, run, unhealthy, drained, leaving | any      | any     | draining-            | SilentAsLastSaid
+silent paused, silent failing | none, unknown, missing, missing unhealthy, pending, run, unhealthy, drained, leaving | any      | any     | unusable             | SilentAsLastSaid
+silent starting               | none, unknown, missing, missing unhealthy, pending, run, unhealthy, drained, leaving | any      | any     | starting             | SilentAsLastSaid
 silent passing                | stopped                                | any               | any     | gone                 | SilentStopped
-silent passing                | none, unknown, missing, missing unhealthy, pending, run, unhealthy, leaving | refused  | any     | gone                 | SilentRefused
+silent passing                | none, unknown, missing, missing unhealthy, pending, run, unhealthy, drained, leaving | refused  | any     | gone                 | SilentRefused
 silent passing                | run, unhealthy                         | connect           | any     | unverified           | SilentRunning
 silent passing                | run, unhealthy                         | unknown           | any     | unverified, last     | SilentRunning
-silent passing                | none, unknown, missing, missing unhealthy, pending, leaving        | connect           | running | unverified           | SilentVouched
-silent passing                | none, unknown, missing, missing unhealthy, pending, leaving        | connect           | passed  | unverified, last     | SilentVouched
-silent passing                | none, unknown, missing, missing unhealthy, pending, leaving        | unknown           | running | unverified, last     | SilentUnknown
-silent passing                | none, unknown, missing, missing unhealthy, pending, leaving        | unknown           | passed  | gone                 | SilentUnknown
+silent passing                | none, unknown, missing, missing unhealthy, pending, drained, leaving        | connect           | running | unverified           | SilentVouched
+silent passing                | none, unknown, missing, missing unhealthy, pending, drained, leaving        | connect           | passed  | unverified, last     | SilentVouched
+silent passing                | none, unknown, missing, missing unhealthy, pending, drained, leaving        | unknown           | running | unverified, last     | SilentUnknown
+silent passing                | none, unknown, missing, missing unhealthy, pending, drained, leaving        | unknown           | passed  | gone                 | SilentUnknown
 no sidecar                    | run                                    | any               | any     | usable               | EcsRunning
 no sidecar                    | unhealthy                              | any               | any     | unusable             | EcsUnhealthy
+no sidecar                    | drained                                | any               | any     | draining+            | EcsDrained
 no sidecar                    | missing                                | any               | running | unverified, last     | EcsMissing
 no sidecar                    | missing unhealthy                      | any               | running | unusable             | EcsMissing
 no sidecar                    | missing, missing unhealthy             | any               | passed  | gone                 | EcsMissing
@@ -140,6 +142,7 @@ fn ecs_of(text: &str) -> Ecs {
         "pending" => Ecs::Pending,
         "run" => Ecs::Running,
         "unhealthy" => Ecs::RunningUnhealthy,
+        "drained" => Ecs::Drained,
         "leaving" => Ecs::Leaving,
         "stopped" => Ecs::Stopped,
         other => panic!("no ECS word `{other}`"),

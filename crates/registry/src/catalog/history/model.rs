@@ -232,6 +232,11 @@ impl Model {
         if task.status != TaskStatus::Running || !task.is_wanted || is_terminated || is_absent {
             return None;
         }
+        // The contract's rows do not name the instance here: what runs well on one that drains is the last resort.
+        if self.instance(&spoken.key.node) == Some(InstanceStatus::Draining) {
+            let runs_well = !task.is_unhealthy && !task.is_missing;
+            return runs_well.then_some(State::Draining { passed: true });
+        }
         Some(match (is_drained, task.is_unhealthy) {
             (true, is_unhealthy) => State::Draining { passed: !is_unhealthy },
             (false, true) => State::Unusable,

@@ -43,7 +43,7 @@ async fn ecs_changes_what_a_sidecar_said() {
     say(&mut world, "i-1", InstanceStatus::Active, vec![running.clone()]).await;
     assert_eq!(words(&world, "web"), [(Ecs::Running, "usable".to_owned())]);
     say(&mut world, "i-1", InstanceStatus::Draining, vec![running.clone()]).await;
-    assert_eq!(words(&world, "web"), [(Ecs::Leaving, "draining".to_owned())]);
+    assert_eq!(words(&world, "web"), [(Ecs::Drained, "draining".to_owned())]);
     // A container that passes stays, whatever a listing says of its task.
     say(&mut world, "i-1", InstanceStatus::Active, vec![stopped(running, NOW_MS)]).await;
     assert_eq!(words(&world, "web"), [(Ecs::Stopped, "draining".to_owned())]);

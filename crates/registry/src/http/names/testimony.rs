@@ -141,6 +141,7 @@ fn ecs(ecs: Ecs) -> &'static str {
         Ecs::Pending => "not yet running",
         Ecs::Running => "running",
         Ecs::RunningUnhealthy => "running, unhealthy",
+        Ecs::Drained => "running, on an instance that drains",
         Ecs::Leaving => "leaving",
         Ecs::Stopped => "stopped",
     }
