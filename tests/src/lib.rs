@@ -27,6 +27,7 @@ pub mod parts;
 pub mod process;
 pub mod programs;
 pub mod report;
+pub mod resolved;
 pub mod site;
 pub mod surfaces;
 pub mod synthetic;
