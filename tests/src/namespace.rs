@@ -166,10 +166,16 @@ pub fn command_in(file: &Path, program: &str) -> Command {
 /// As [`Namespace::command_with_resolver`], in the network namespace that a file stands for.
 pub fn command_with_resolver_in(file: &Path, program: &str, resolv_conf: &Path) -> Command {
     let mut command = command_in(file, "unshare");
-    let script = r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#;
-    command.args(["--mount", "--propagation=private", "sh", "-c", script, "sh"]).arg(resolv_conf);
-    command.arg(parts::find(program).unwrap_or_else(|| PathBuf::from(program)));
+    command.args(resolver_args(program, resolv_conf));
     command
+}
+
+/// Arguments of `unshare` that start a program with another `/etc/resolv.conf`.
+pub fn resolver_args(program: &str, resolv_conf: &Path) -> Vec<String> {
+    let script = r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#;
+    let program = parts::find(program).unwrap_or_else(|| PathBuf::from(program));
+    let files = [resolv_conf, &program].map(|file| file.to_string_lossy().into_owned());
+    ["--mount", "--propagation=private", "sh", "-c", script, "sh"].map(str::to_owned).into_iter().chain(files).collect()
 }
 
 /// Calls `work` on a thread inside the network namespace that a file stands for.
