@@ -17,6 +17,7 @@ pub mod command;
 pub mod container;
 pub mod dig;
 pub mod dockerd;
+pub mod documented;
 pub mod double;
 pub mod http;
 pub mod image;

@@ -14,13 +14,16 @@ use portolan_tests::namespace::resolver_args;
 use portolan_tests::programs::Program;
 use portolan_tests::site::{CLUSTER, Dev, NODE_DNS};
 use portolan_tests::wait::{PATIENCE, eventually, eventually_equal};
-use portolan_tests::{needs, report};
+use portolan_tests::{documented, needs, report};
+
+/// Whose configurations are tested.
+const PAGE: &str = "docs/dns.md";
 
 /// Where HAProxy takes connections, and Prometheus questions.
 const FRONTEND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const PROMETHEUS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
-/// A question goes every 5 ms for each of two names, and counts as timed out when its answer takes over 100 ms.
+/// What stands around the blocks of the page. `FOLDER` is the scene's.
 const HAPROXY: &str = "
 global
   stats socket FOLDER/socket
@@ -29,31 +32,17 @@ defaults
   timeout connect 1s
   timeout client 5s
   timeout server 5s
-  default-server resolve-prefer ipv4
-resolvers node
-  nameserver portolan 169.254.53.53:53
-  accepted_payload_size 1232
-  timeout resolve 5ms
-  timeout retry 100ms
-  hold valid 1s
 frontend in
   bind 127.0.0.1:8080
-  default_backend by_srv
-backend by_srv
-  balance roundrobin
-  server-template es 5 _9200._tcp.elasticsearch.production.ecs.internal resolvers node init-addr none
+  default_backend elasticsearch
 backend by_address
-  server-template es 2 direct.elasticsearch.production.ecs.internal:9200 resolvers node init-addr none
+  server-template es 2 direct.elasticsearch.production.ecs.internal:9200 resolvers node resolve-prefer ipv4 init-addr none
 ";
 
 const PROMETHEUS_YML: &str = "
 global:
   scrape_interval: 200ms
 scrape_configs:
-- job_name: srv
-  dns_sd_configs:
-  - names: [_9200._tcp.elasticsearch.production.ecs.internal]
-    refresh_interval: 10ms
 - job_name: addresses
   dns_sd_configs:
   - names: [direct.elasticsearch.production.ecs.internal]
@@ -104,12 +93,17 @@ fn lookups() -> anyhow::Result<u64> {
 fn haproxy_has_a_server_for_each_task_of_one_node() -> anyhow::Result<()> {
     needs!("dockerd", "docker", "ip", "nsenter", "dig", "haproxy");
     let mut scene = Scene::start()?;
-    let file = scene.configuration("haproxy.cfg", HAPROXY)?;
+    // A question goes every 5 ms for each of two names, and counts as timed out when its answer takes over 100 ms.
+    let often = "resolvers node\n  timeout resolve 5ms\n  timeout retry 100ms\n";
+    let documented = documented::block(PAGE, "haproxy")?.replace("resolvers node\n  n", &format!("{often}  n"));
+    let file = scene.configuration("haproxy.cfg", &format!("{HAPROXY}{documented}"))?;
     let _haproxy = Program::start_file(scene.dev.node(), "haproxy", &["-db", "-f", &file])?;
     let socket = scene.folder.join("socket");
     let follows = |scene: &Scene| -> anyhow::Result<()> {
         let expected = scene.ports()?.iter().map(|port| format!("{}:{port}", scene.dev.node().address)).collect();
-        eventually_equal(PATIENCE, &Ok(expected), || servers(&socket, "by_srv").map_err(|error| format!("{error:#}")))?;
+        eventually_equal(PATIENCE, &Ok(expected), || {
+            servers(&socket, "elasticsearch").map_err(|error| format!("{error:#}"))
+        })?;
         let names: BTreeSet<String> = scene.tasks.iter().map(|task| task.host_name().to_owned()).collect();
         assert_eq!(scene.dev.node().names_behind(FRONTEND, 10)?, names, "who answers through HAProxy");
         Ok(())
@@ -166,7 +160,9 @@ fn say(socket: &Path, command: &str) -> anyhow::Result<String> {
 fn prometheus_scrapes_each_task_of_one_node() -> anyhow::Result<()> {
     needs!("dockerd", "docker", "ip", "nsenter", "dig", "prometheus");
     let mut scene = Scene::start()?;
-    let config = format!("--config.file={}", scene.configuration("prometheus.yml", PROMETHEUS_YML)?);
+    let documented = documented::block(PAGE, "prometheus")?.replace("refresh_interval: 5s", "refresh_interval: 10ms");
+    let text = format!("{PROMETHEUS_YML}{documented}");
+    let config = format!("--config.file={}", scene.configuration("prometheus.yml", &text)?);
     let data = format!("--storage.tsdb.path={}/data", scene.folder.display());
     let resolv_conf = scene.configuration("resolv.conf", &format!("nameserver {}\n", NODE_DNS.ip()))?;
     let mut args = resolver_args("prometheus", Path::new(&resolv_conf));
@@ -209,7 +205,7 @@ fn follows(scene: &Scene) -> anyhow::Result<()> {
             targets.iter().filter_map(|target| target["scrapeUrl"].as_str().map(str::to_owned)).collect();
         anyhow::ensure!(urls == expected, "targets are {urls:?}, not {expected:?}");
         // The stand-in has no metrics, and says so.
-        let of_tasks = targets.iter().filter(|target| target["labels"]["job"] == "srv");
+        let of_tasks = targets.iter().filter(|target| target["labels"]["job"] == "elasticsearch");
         for target in of_tasks {
             let said = target["lastError"].as_str().unwrap_or_default();
             anyhow::ensure!(said.contains("404"), "{}: {said:?}", target["scrapeUrl"]);
