@@ -145,7 +145,7 @@ fn named(scene: &Scene, options: &str, zones: &str) -> anyhow::Result<(Program, 
 #[test]
 fn a_recursor_follows_the_delegation() -> anyhow::Result<()> {
     needs!("ip", "nsenter", "dig", "dnsmasq", "named", "unbound");
-    for listen in ["10.77.0.11:53"] {
+    for listen in ["10.77.0.11:53", "0.0.0.0:53"] {
         let scene = Scene::start("ecs.example.com", listen)?;
         let parent = "$TTL 300\n@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nns IN A 10.77.0.12\nwww IN A 192.0.2.7\n";
         let file = file("example.com", &format!("{parent}{}", scene.documented("zone")?))?;
