@@ -55,17 +55,18 @@ struct Root {
 }
 
 impl Root {
-    fn start(node: &Arc<Namespace>) -> anyhow::Result<Self> {
+    /// Starts it with more in its zone.
+    fn start(node: &Arc<Namespace>, more: &str) -> anyhow::Result<Self> {
         let folder = janitor::folder(&janitor::unique("root"), Kind::Folder)?;
         let address = node.address.to_string();
         let filled = |text: &str| text.replace("FOLDER", &folder.to_string_lossy()).replace("ADDRESS", &address);
-        std::fs::write(folder.join("root.zone"), filled(ROOT))?;
+        std::fs::write(folder.join("root.zone"), filled(ROOT) + more)?;
         let configuration = folder.join("knot.conf").to_string_lossy().into_owned();
         std::fs::write(&configuration, filled(KNOT))?;
         let knot = Program::start_file(node, "knotd", &["-c", &configuration])?;
         eventually(PATIENCE, || match node.dig(SocketAddr::new(node.addr(), 53), ". DNSKEY +dnssec") {
             Ok(dug) if dug.data("RRSIG").len() == 1 => Ok(()),
-            other => Err(other),
+            other => Err(other.map(|dug| dug.text)),
         })?;
         let ds = parts::run(parts::command("keymgr").args(["-c", &configuration, ".", "ds"]))?;
         let sha256 = ds.lines().find(|line| line.contains(" 2 ")).with_context(|| format!("no SHA-256 in {ds}"))?;
@@ -83,7 +84,7 @@ fn validating_resolvers_must_be_told_that_the_zone_is_not_signed() -> anyhow::Re
     needs!("ip", "nsenter", "dig", "dnsmasq", "knotd", "keymgr", "unbound", "named");
     let scene = Scene::start(ZONE, LISTEN)?;
     scene.declare("search", &["10.20.0.1".to_owned()])?;
-    let root = Root::start(&scene.another_node()?)?;
+    let root = Root::start(&scene.another_node()?, "")?;
     // dnsmasq that is told nothing asks the root, which knows no such name.
     let resolvers: [(&str, Start, &str); 3] =
         [("unbound", unbound, "SERVFAIL"), ("BIND", bind, "SERVFAIL"), ("dnsmasq", dnsmasq, "NXDOMAIN")];
@@ -104,13 +105,30 @@ fn validating_resolvers_must_be_told_that_the_zone_is_not_signed() -> anyhow::Re
     Ok(())
 }
 
+/// A signed parent says that the zone is not: who validates needs no configuration at all.
+#[test]
+fn a_validating_recursor_follows_a_delegation_without_signatures() -> anyhow::Result<()> {
+    needs!("ip", "nsenter", "dig", "dnsmasq", "knotd", "keymgr", "unbound");
+    let scene = Scene::start("ecs.example.com", "10.77.0.11:53")?;
+    let root = Root::start(&scene.another_node()?, &format!("$ORIGIN example.com.\n{}", scene.documented("zone")?))?;
+    let (_unbound, resolver) = unbound_from(&scene, &root, "  private-domain: \"example.com\"\n")?;
+    scene.check("unbound by a signed delegation", resolver)?;
+    let dug = scene.node.dig(resolver, "www.example.com A +dnssec")?;
+    assert!(dug.flags.contains(&"ad".to_owned()), "it validates: {}", dug.text);
+    Ok(())
+}
+
 fn unbound(scene: &Scene, root: &Root, is_documented: bool) -> anyhow::Result<(Program, SocketAddr)> {
     let documented = scene.documented("unbound")?;
     let documented = documented.lines().filter(|line| is_documented || !line.contains("domain-insecure"));
     let documented: String = documented.map(|line| format!("{line}\n")).collect();
+    unbound_from(scene, root, &documented)
+}
+
+fn unbound_from(scene: &Scene, root: &Root, configuration: &str) -> anyhow::Result<(Program, SocketAddr)> {
     let anchor = format!(". IN DS {}", root.key.join(" "));
     let stub = format!("stub-zone:\n  name: \".\"\n  stub-addr: {}\n", root.address);
-    crate::unbound_from(&scene.node, &anchor, &documented, &stub)
+    crate::unbound_from(&scene.node, &anchor, configuration, &stub)
 }
 
 fn bind(scene: &Scene, root: &Root, is_documented: bool) -> anyhow::Result<(Program, SocketAddr)> {
