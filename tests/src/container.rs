@@ -195,7 +195,15 @@ impl Container {
     /// # Errors
     /// When it does not run, or `work` panics.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
-        namespace::inside_of(&PathBuf::from(format!("/proc/{}/ns/net", self.pid()?)), work)
+        namespace::inside_of(&self.network()?, work)
+    }
+
+    /// The file that stands for its network namespace.
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub fn network(&self) -> anyhow::Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/ns/net", self.pid()?)))
     }
 
     /// What it printed.

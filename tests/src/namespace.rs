@@ -58,19 +58,12 @@ impl Namespace {
     /// A command that runs inside, in the machine's own mount namespace (so that cgroups are there). The process that is
     /// started becomes the program itself: its id is the program's.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = parts::command("nsenter");
-        command.arg(format!("--net={}", self.path().display())).arg("--");
-        command.arg(parts::find(program).unwrap_or_else(|| PathBuf::from(program)));
-        command
+        command_in(&self.path(), program)
     }
 
     /// As [`Namespace::command`], with another `/etc/resolv.conf`: for programs that read it.
-    pub fn command_with_resolver(&self, program: &str, resolv_conf: &std::path::Path) -> Command {
-        let mut command = self.command("unshare");
-        let script = r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#;
-        command.args(["--mount", "--propagation=private", "sh", "-c", script, "sh"]).arg(resolv_conf);
-        command.arg(parts::find(program).unwrap_or_else(|| PathBuf::from(program)));
-        command
+    pub fn command_with_resolver(&self, program: &str, resolv_conf: &Path) -> Command {
+        command_with_resolver_in(&self.path(), program, resolv_conf)
     }
 
     /// Runs a program inside to its end; gives what it printed.
@@ -160,6 +153,29 @@ impl Network {
         node.plug_in()?;
         Ok(Arc::new(node))
     }
+}
+
+/// As [`Namespace::command`], in the network namespace that a file stands for.
+pub fn command_in(file: &Path, program: &str) -> Command {
+    let mut command = parts::command("nsenter");
+    command.arg(format!("--net={}", file.display())).arg("--");
+    command.arg(parts::find(program).unwrap_or_else(|| PathBuf::from(program)));
+    command
+}
+
+/// As [`Namespace::command_with_resolver`], in the network namespace that a file stands for.
+pub fn command_with_resolver_in(file: &Path, program: &str, resolv_conf: &Path) -> Command {
+    let mut command = command_in(file, "unshare");
+    command.args(resolver_args(program, resolv_conf));
+    command
+}
+
+/// Arguments of `unshare` that start a program with another `/etc/resolv.conf`.
+pub fn resolver_args(program: &str, resolv_conf: &Path) -> Vec<String> {
+    let script = r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#;
+    let program = parts::find(program).unwrap_or_else(|| PathBuf::from(program));
+    let files = [resolv_conf, &program].map(|file| file.to_string_lossy().into_owned());
+    ["--mount", "--propagation=private", "sh", "-c", script, "sh"].map(str::to_owned).into_iter().chain(files).collect()
 }
 
 /// Calls `work` on a thread inside the network namespace that a file stands for.

@@ -8,7 +8,7 @@ use std::process::Command;
 const PARTS: &str = include_str!("../parts.txt");
 
 /// Folders of system programs that are not in every user's `PATH`.
-const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+const SYSTEM_FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/systemd"];
 
 /// Returns `Ok(())` from the test, loudly, unless it is root and every program that is named can be found. After
 /// `anyone:` it need not be root.
@@ -77,14 +77,14 @@ fn packages(programs: &[&str]) -> String {
         let mut parts = PARTS.lines().filter_map(|line| line.split_once(' '));
         parts.find(|(name, _)| *name == program).map_or(program, |(_, package)| package)
     });
-    let (python, mut debian): (Vec<&str>, Vec<&str>) = packages.partition(|package| package.starts_with("pip:"));
+    let (brought, mut debian): (Vec<&str>, Vec<&str>) = packages.partition(|package| package.contains(':'));
     debian.dedup();
     let mut ways = Vec::new();
     if !debian.is_empty() {
         ways.push(format!("apt install {}", debian.join(" ")));
     }
-    if !python.is_empty() {
-        ways.push(format!("tests/install brings {}", python.join(" ").replace("pip:", "")));
+    if !brought.is_empty() {
+        ways.push(format!("tests/install brings {}", brought.join(" ").replace("pip:", "").replace("unpack:", "")));
     }
     ways.join(", ")
 }
@@ -112,10 +112,11 @@ mod tests {
 
     #[test]
     fn a_skip_names_the_way_to_each_program() {
-        let rows: [(&[&str], &str); 3] = [
+        let rows: [(&[&str], &str); 4] = [
             (&["docker", "dockerd", "ip"], "apt install docker.io iproute2"),
             (&["unheard-of"], "apt install unheard-of"),
             (&["aws", "cc"], "apt install gcc, tests/install brings awscli==1.45.11"),
+            (&["systemd-resolved"], "tests/install brings systemd-resolved,libsystemd-shared"),
         ];
         rows.iter().for_each(|(programs, expected)| assert_eq!(packages(programs), *expected));
     }

@@ -14,6 +14,7 @@ use portolan_dns::listen::Listeners;
 use portolan_dns::metrics as dns_metrics;
 use portolan_dns::server::{Role, Server};
 use portolan_dns::upstreams::Upstreams;
+use portolan_runtime::address;
 use portolan_runtime::http::{Listener, health, require_loopback};
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
@@ -176,8 +177,9 @@ fn open_store(settings: &Settings, clock: Clock) -> anyhow::Result<Arc<dyn Store
 
 fn authority(settings: &Settings) -> anyhow::Result<Authority> {
     let zone = Zone::parse(&settings.zone).context("setting `zone`")?;
-    // Of a wildcard address nothing can be said; loopback resolves at least here.
-    let own = Some(settings.dns.listen.ip()).filter(|ip| !ip.is_unspecified()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    // Recursors follow what NS says: never to a wildcard address, and to loopback only where there is no other.
+    let listen = Some(settings.dns.listen.ip()).filter(|ip| !ip.is_unspecified());
+    let own = listen.or_else(address::of_default_route).unwrap_or(Ipv4Addr::LOCALHOST.into());
     let name_server = format!("{}.addr.{zone}", address_label(own));
     Ok(Authority::new(zone, Ttl::default(), &name_server)?)
 }

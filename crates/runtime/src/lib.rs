@@ -1,5 +1,6 @@
 //! What every Portolan program needs around its domain.
 //!
+//! - [`address`]: the machine's own.
 //! - [`http`]: a listener that is safe to leave open to a browser on the same machine; errors as problem documents.
 //! - [`jobs`]: every task has a name and an owner, and ends on shutdown.
 //! - [`logging`]: log lines on standard error, for people or for machines.
@@ -9,6 +10,7 @@
 //!
 //! This crate knows nothing of services, DNS or Docker.
 
+pub mod address;
 pub mod http;
 pub mod jobs;
 pub mod logging;

@@ -1,13 +1,11 @@
 //! Who this node is: its key, its addresses, its boot. Read once at start.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
 
 use portolan_core::hash;
 use portolan_core::name::{Label, NodeKey, cluster_label};
-
-/// Where a connected UDP socket would send from tells the address of the default route; nothing is sent.
-const SOMEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 0, 8), 9);
+use portolan_runtime::address;
 
 /// The identity of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +63,10 @@ impl Identity {
             Some(node) => Label::sanitise(node).map_err(|error| setting("node", &error))?,
             None => machine_label(),
         };
-        let addresses = if told.addresses.is_empty() { own_addresses() } else { told.addresses };
+        let addresses = match told.addresses {
+            none if none.is_empty() => address::of_default_route().into_iter().collect(),
+            told => told,
+        };
         if addresses.is_empty() {
             return Err(IdentityError::NoAddress);
         }
@@ -88,14 +89,6 @@ fn machine_label() -> Label {
     let id = read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/hostname")).unwrap_or_default();
     let digest = hash::stable(&[b"portolan node", id.as_bytes()]);
     Label::parse(&format!("m-{digest:016x}")).expect("a letter, a hyphen and 16 hexadecimal digits are a label")
-}
-
-/// The address of the default route, of each family.
-fn own_addresses() -> Vec<IpAddr> {
-    let v4 =
-        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|s| s.connect(SOMEWHERE).and_then(|()| s.local_addr()));
-    let usable = |address: &IpAddr| !address.is_loopback() && !address.is_unspecified();
-    v4.ok().map(|address| address.ip()).filter(usable).into_iter().collect()
 }
 
 fn read(path: &str) -> Option<String> {
