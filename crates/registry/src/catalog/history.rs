@@ -78,12 +78,11 @@ impl History {
         }
         let after = self.world.catalog();
         match step {
-            // What is not stored follows from the container alone, and is found again.
-            Step::Tidies => self.names.forget(&self.model, |_, _| true),
             Step::Reload => self.names.wait_anew(&self.model),
             _ => {
                 let is_stored =
                     |node: &NodeKey, id: &str| after.stated.names.contains_key(&(node.clone(), id.to_owned()));
+                // What is not stored follows from the container alone, and is found again.
                 self.names.forget(&self.model, |node, id| !is_stored(node, id));
             }
         }
