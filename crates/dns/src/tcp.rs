@@ -33,6 +33,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 /// Questions of one connection that may wait at once; the next is read when one of them is answered.
 const WAITING_MAX: usize = 32;
+/// How many questions of one connection are answered before other connections have their turn.
+const TURN_MAX: usize = 8;
 /// After an accept error (no file descriptors left): the next call would fail in the same way.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 /// What is read at once.
@@ -86,7 +88,12 @@ async fn converse(mut stream: TcpStream, peer: IpAddr, server: &Server, place: &
     let is_refused = server.standing(peer) == Standing::Refused;
     let mut idle_at = Instant::now() + IDLE;
     while is_open || !waiting.is_empty() {
+        let mut answered = 0;
         while waiting.len() < WAITING_MAX {
+            answered += 1;
+            if answered % TURN_MAX == 0 {
+                tokio::task::yield_now().await;
+            }
             let Some(octets) = take_message(&mut received) else { break };
             let at = Instant::now();
             place.asked(at);
