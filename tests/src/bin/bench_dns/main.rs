@@ -1,5 +1,5 @@
-//! CPU per DNS question: the registry beside other servers with the same names, and beside a program that does nothing but
-//! receive and send, in one run, in turn.
+//! CPU per DNS question: the registry beside other servers with the same names, and beside two programs that do nothing but
+//! receive, look up and send, in one run, in turn.
 //!
 //! 1,000 services of four endpoints. Each server is pinned to CPU 0, the generator to CPU 1; CPU time is the server's own, from
 //! /proc, per answered question. What is not installed is left out. All of it runs in a network namespace without rules.
@@ -17,20 +17,20 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use limit::Way;
 use load::{Figure, load};
 use questions::{Kind, questions};
-use server::{PORTOLAN, Server};
+use server::{FIXED, PORTOLAN, Server, TABLE};
 
 /// How the program is started again, inside its namespace.
 const INSIDE: &str = "inside";
-/// How the limit program is started.
-const LIMIT: &str = "limit";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [LIMIT, port, replies] => limit::serve(port.parse().context("PORT is a number")?, replies),
+        [FIXED, port, replies] => limit::serve(port.parse()?, Way::Fixed, replies),
+        [TABLE, port, replies] => limit::serve(port.parse()?, Way::Table, replies),
         [INSIDE, binary, rounds] => compare(binary, rounds.parse().context("ROUNDS is a number")?),
         [binary, ref rest @ ..] => again(&[INSIDE, binary, rest.first().unwrap_or(&"5")]),
         [] => anyhow::bail!("usage: bench_dns PATH/TO/portolan-registry [ROUNDS]"),
@@ -58,7 +58,8 @@ fn compare(binary: &str, rounds: usize) -> Result<()> {
     for mut node in nodes {
         runtime.spawn(async move { node.speak().await });
     }
-    let mut servers = vec![server::limit(folder.path(), &portolan)?, portolan];
+    let mut servers = Vec::from(server::limits(folder.path(), &portolan)?);
+    servers.push(portolan);
     servers.extend(peers::start(folder.path())?);
     server::pin(std::process::id(), 1)?;
     let mut figures: Vec<Vec<Vec<Figure>>> = vec![vec![Vec::new(); servers.len()]; Kind::ALL.len()];
@@ -80,11 +81,11 @@ fn compare(binary: &str, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// One table: medians, and the ratio to the limit program and of Portolan to each, which is the median of the rounds' ratios.
+/// One table: medians, and the ratio to the limit program `table` and of Portolan to each, which is the median of the rounds' ratios.
 fn show(kind: Kind, servers: &[Server], figures: &[Vec<Figure>]) {
-    println!("\n{}: CPU per question, us, median (min-max); of that user; x limit; Portolan x this one", kind.name());
+    println!("\n{}: CPU per question, us, median (min-max); of that user; x {TABLE}; Portolan x this one", kind.name());
     let place = |name: &str| servers.iter().position(|server| server.name == name).unwrap_or_default();
-    let (limit, portolan) = (&figures[place(LIMIT)], &figures[place(PORTOLAN)]);
+    let (limit, portolan) = (&figures[place(TABLE)], &figures[place(PORTOLAN)]);
     for (server, own) in servers.iter().zip(figures) {
         let total = own.iter().map(Figure::total_us).collect::<Vec<_>>();
         let (least, most) = total.iter().fold((f64::MAX, 0f64), |(a, b), us| (a.min(*us), b.max(*us)));

@@ -1,4 +1,4 @@
-//! A server under test: how it is started, pinned and asked; Portolan itself, and the limit program with Portolan's replies.
+//! A server under test: how it is started, pinned and asked; Portolan itself, and the limit programs with Portolan's replies.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -11,13 +11,17 @@ use portolan_tests::process::{self, Cpu};
 use portolan_tests::synthetic::{SyntheticNode, container};
 use portolan_tests::wait::pause;
 
-use crate::LIMIT;
+use crate::limit::Replies;
 use crate::questions::{Kind, NODES, SERVICES, questions};
 
 /// What Portolan is called in the figures.
 pub(crate) const PORTOLAN: &str = "portolan";
 const PORTOLAN_PORT: u16 = 18_600;
-const LIMIT_PORT: u16 = 18_601;
+/// What the limit programs are called, and started by.
+pub(crate) const FIXED: &str = "fixed";
+pub(crate) const TABLE: &str = "table";
+const FIXED_PORT: u16 = 18_601;
+const TABLE_PORT: u16 = 18_602;
 const GRPC: &str = "127.0.0.1:18502";
 
 /// A server that runs, on one port of loopback, and has every name; it ends with this value.
@@ -127,13 +131,24 @@ async fn register() -> Result<Vec<SyntheticNode>> {
     Ok(nodes)
 }
 
-/// The limit program, with `portolan`'s replies.
-pub(crate) fn limit(folder: &Path, portolan: &Server) -> Result<Server> {
-    let replies = folder.join("reply");
-    for kind in Kind::ALL {
-        fs::write(format!("{}-{}", replies.display(), kind.name()), portolan.first_reply(kind)?)?;
+/// The limit programs, with `portolan`'s replies.
+pub(crate) fn limits(folder: &Path, portolan: &Server) -> Result<[Server; 2]> {
+    let (socket, file) = (socket(portolan.port)?, folder.join("replies"));
+    let mut replies = Replies::new();
+    for question in [Kind::Absent, Kind::Mixed].map(questions) {
+        for question in question? {
+            socket.send(&question)?;
+            let mut reply = vec![0; 1500];
+            let length = socket.recv(&mut reply).context("Portolan's replies, for the limit programs")?;
+            reply.truncate(length);
+            replies.push((question, reply));
+        }
     }
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg(LIMIT).arg(LIMIT_PORT.to_string()).arg(replies);
-    Server::start(LIMIT, LIMIT_PORT, command)?.ready()
+    fs::write(&file, serde_json::to_vec(&replies)?)?;
+    let start = |name, port: u16| {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(name).arg(port.to_string()).arg(&file);
+        Server::start(name, port, command)?.ready()
+    };
+    Ok([start(FIXED, FIXED_PORT)?, start(TABLE, TABLE_PORT)?])
 }
