@@ -30,7 +30,7 @@ const COUNTED: u64 = 8_192;
 const BOUNDS: [(&str, &str, u64); 5] = [
     ("a", "udp", 1_550),
     ("srv", "udp", 1_650),
-    ("absent", "udp", 1_850),
+    ("absent", "udp", 1_450),
     ("srv", "tcp", 18_500),
     ("absent", "tcp", 8_200),
 ];
