@@ -2,6 +2,8 @@
 //!
 //! Usage: desk a|srv|absent udp|tcp COUNT. Over UDP the packet table is on the desk; over TCP each answer is made anew.
 
+#![expect(clippy::panic, reason = "a wrong call ends the program, and says why")]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
