@@ -1,19 +1,60 @@
 //! What a process used, from /proc.
 
+use std::iter::Sum;
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+
+/// CPU time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cpu {
+    /// In the program.
+    pub user: Duration,
+    /// In the kernel, for it.
+    pub system: Duration,
+}
+
+impl Cpu {
+    /// Both.
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+}
+
+impl Add for Cpu {
+    type Output = Cpu;
+
+    fn add(self, other: Cpu) -> Cpu {
+        Cpu { user: self.user + other.user, system: self.system + other.system }
+    }
+}
+
+/// At least nothing: the kernel divides one sum into the two, each time anew.
+impl Sub for Cpu {
+    type Output = Cpu;
+
+    fn sub(self, other: Cpu) -> Cpu {
+        Cpu { user: self.user.saturating_sub(other.user), system: self.system.saturating_sub(other.system) }
+    }
+}
+
+impl Sum for Cpu {
+    fn sum<I: Iterator<Item = Cpu>>(all: I) -> Cpu {
+        all.fold(Cpu::default(), Add::add)
+    }
+}
 
 /// CPU time of `pid`, without its children.
 ///
 /// # Errors
 /// When it is gone.
-pub fn cpu(pid: u32) -> Result<Duration> {
+pub fn cpu(pid: u32) -> Result<Cpu> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
     let fields: Vec<&str> = stat.rsplit_once(')').context("a stat line")?.1.split_whitespace().collect();
     // utime and stime are the 14th and 15th field of proc(5), in ticks of 10 ms on every Linux that we run on.
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(Duration::from_millis(ticks * 10))
+    let time = |field: usize| anyhow::Ok(Duration::from_millis(fields[field].parse::<u64>()? * 10));
+    Ok(Cpu { user: time(11)?, system: time(12)? })
 }
 
 /// Resident memory of `pid`, in kB.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 /// Folders of the project that hold our source.
-const FOLDERS: [&str; 4] = ["crates", "demo", "fuzz", "tests"];
+const FOLDERS: [&str; 5] = ["bench", "crates", "demo", "fuzz", "tests"];
 
 /// Folders below them that do not: build output, generated bindings, fuzzing corpora.
 const SKIPPED: [&str; 4] = ["target", "gen", "corpus", "artifacts"];

@@ -7,6 +7,7 @@
 //!
 //! Entries hold their service by a weak pointer: a table never keeps alive what the view has let go.
 
+mod newcomers;
 mod question;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use hickory_proto::op::ResponseCode;
 use portolan_core::name::ServiceKey;
 use portolan_core::view::{Readiness, Service, View};
 
+pub(crate) use newcomers::Newcomers;
 pub(crate) use question::Asked;
 
 use crate::answer::Order;
@@ -26,6 +28,9 @@ const ORDERS_MAX: usize = 8;
 const HITS_PER_ORDER: u32 = 128;
 /// How many octets of replies a table holds: 1,000 services of four endpoints, asked for in two ways, take six million.
 const OCTETS_MAX: usize = 8 << 20;
+/// The same of replies about names that do not exist: two thousand. A client with a search list asks for the same ones again
+/// and again.
+const ABSENT_OCTETS_MAX: usize = 512 << 10;
 /// What an entry costs beside its replies, about.
 const ENTRY_OCTETS: usize = 160;
 
@@ -34,6 +39,7 @@ const ENTRY_OCTETS: usize = 160;
 pub(crate) struct Table {
     entries: HashMap<Box<[u8]>, Entry>,
     octets: usize,
+    octets_max: usize,
     view: Weak<View>,
     /// Counts the views that were seen.
     generation: u64,
@@ -60,23 +66,27 @@ struct Entry {
 /// What a reply was made from.
 #[derive(Debug)]
 pub(crate) struct Basis {
-    service: ServiceKey,
-    value: Weak<Service>,
+    /// `None` when it is right in that view only.
+    service: Option<(ServiceKey, Weak<Service>)>,
     readiness: Readiness,
-    /// Whether it names the view's serial number: then it is right in that view only.
-    has_serial: bool,
 }
 
 impl Basis {
     /// What a reply about `service` in `view` is made from.
-    pub(crate) fn new(service: ServiceKey, view: &View, has_serial: bool) -> Self {
+    pub(crate) fn new(service: ServiceKey, view: &View) -> Self {
         let value = view.service(&service).map_or_else(Weak::new, Arc::downgrade);
-        Basis { service, value, readiness: view.readiness, has_serial }
+        Basis { service: Some((service, value)), readiness: view.readiness }
+    }
+
+    /// Of a reply that names the view's serial number.
+    pub(crate) fn whole(view: &View) -> Self {
+        Basis { service: None, readiness: view.readiness }
     }
 
     fn holds_in(&self, view: &View) -> bool {
-        let is_same = |service: &Arc<Service>| std::ptr::eq(Arc::as_ptr(service), self.value.as_ptr());
-        !self.has_serial && self.readiness == view.readiness && view.service(&self.service).is_some_and(is_same)
+        let Some((key, value)) = &self.service else { return false };
+        let is_same = |service: &Arc<Service>| std::ptr::eq(Arc::as_ptr(service), value.as_ptr());
+        self.readiness == view.readiness && view.service(key).is_some_and(is_same)
     }
 }
 
@@ -93,10 +103,20 @@ pub(crate) struct Ready<'a> {
 impl Table {
     /// An empty table. `seed` draws the orders.
     pub(crate) fn new(seed: u64) -> Self {
+        Self::of(OCTETS_MAX, seed)
+    }
+
+    /// An empty table for names that do not exist.
+    pub(crate) fn of_absent() -> Self {
+        Self::of(ABSENT_OCTETS_MAX, 1)
+    }
+
+    fn of(octets_max: usize, seed: u64) -> Self {
         let random = seed | 1;
         Table {
             entries: HashMap::new(),
             octets: 0,
+            octets_max,
             view: Weak::new(),
             generation: 0,
             random,
@@ -161,7 +181,7 @@ impl Table {
             self.octets += cost(asked.key(), &entry);
             self.entries.insert(asked.key().into(), entry);
         }
-        if self.octets > OCTETS_MAX {
+        if self.octets > self.octets_max {
             self.make_room();
         }
     }
@@ -170,7 +190,7 @@ impl Table {
     fn make_room(&mut self) {
         self.entries.retain(|_, entry| std::mem::take(&mut entry.is_used));
         self.octets = self.entries.iter().map(|(key, entry)| cost(key, entry)).sum();
-        if self.octets > OCTETS_MAX / 2 {
+        if self.octets > self.octets_max / 2 {
             self.entries.clear();
             self.octets = 0;
         }

@@ -119,7 +119,7 @@ fn measure(node: &Arc<Namespace>, size: Size, after: Duration) -> Result<Figures
     pause(after);
     let mut calls_after = counts(&aws);
     calls_after.iter_mut().for_each(|(action, count)| *count -= calls.get(action).copied().unwrap_or_default());
-    let cpu_after = process::cpu(registry.pid())?.saturating_sub(cpu);
+    let cpu_after = (process::cpu(registry.pid())? - cpu).total();
     let resident_kb = process::resident_kb(registry.pid())?;
     let resident_peak_kb = process::resident_peak_kb(registry.pid())?;
     let restart = restart(node, &mut registry, size)?;
@@ -129,7 +129,7 @@ fn measure(node: &Arc<Namespace>, size: Size, after: Duration) -> Result<Figures
         listed,
         full,
         calls,
-        cpu,
+        cpu: cpu.total(),
         calls_after,
         cpu_after,
         busiest,

@@ -95,12 +95,12 @@ fn measure(round: usize, name: &str, to: SocketAddr, sidecar: u32) -> Result<()>
         request(to, "/health")?;
         requests.push(began.elapsed());
     }
-    let per_connection = process::cpu(sidecar)?.saturating_sub(cpu).as_secs_f64() * 1e6 / REQUESTS as f64;
+    let per_connection = (process::cpu(sidecar)? - cpu).total().as_secs_f64() * 1e6 / REQUESTS as f64;
     let trips = round_trips(SocketAddr::new(to.ip(), ECHO))?;
     let (cpu, began) = (process::cpu(sidecar)?, now());
     let received = request(to, &format!("/bytes/{BYTES}"))?;
     let took = began.elapsed().as_secs_f64();
-    let per_gb = process::cpu(sidecar)?.saturating_sub(cpu).as_secs_f64() * 1e9 / received as f64;
+    let per_gb = (process::cpu(sidecar)? - cpu).total().as_secs_f64() * 1e9 / received as f64;
     let [request_p50, request_p99] = percentiles(requests);
     let [trip_p50, trip_p99] = percentiles(trips);
     println!(

@@ -6,7 +6,7 @@ use portolan_core::name::ServiceKey;
 
 use super::{Packet, Pending, Role, Server, Step, Wait};
 use crate::answer::Outcome;
-use crate::table::{Asked, Basis, Ready, Table};
+use crate::table::{Asked, Basis, Newcomers, Ready, Table};
 use crate::wire::{Decoded, Request};
 
 /// The third octet of a message has the TC bit here.
@@ -16,13 +16,16 @@ const TRUNCATED: u8 = 0b10;
 #[derive(Debug)]
 pub struct Desk {
     table: Table,
+    /// The same for names that do not exist, so that these never drive out others.
+    absent: Table,
+    newcomers: Newcomers,
     key: Vec<u8>,
 }
 
 impl Desk {
     /// With nothing on it. `seed` draws orders.
     pub fn new(seed: u64) -> Self {
-        Desk { table: Table::new(seed), key: Vec::new() }
+        Desk { table: Table::new(seed), absent: Table::of_absent(), newcomers: Newcomers::new(), key: Vec::new() }
     }
 }
 
@@ -32,7 +35,7 @@ impl Server {
         if let Some(step) = self.screened(&packet, out) {
             return step;
         }
-        let Desk { table, key } = desk;
+        let Desk { table, absent, newcomers, key } = desk;
         let Some(mut asked) = Asked::read(packet.octets, key) else { return self.answered(packet, out) };
         if let Some(cookie) = asked.cookie() {
             asked.answer_cookie(self.gate.cookie_for(cookie, packet.peer, packet.at));
@@ -42,20 +45,27 @@ impl Server {
             asked.in_cluster(asker.as_ref().unwrap_or(&node.cluster).as_str());
         }
         let view = self.view.peek();
-        if let Some(code) = table.find(&asked, &view, out) {
+        if let Some(code) = table.find(&asked, &view, out).or_else(|| absent.find(&asked, &view, out)) {
             self.metrics.answered(packet.transport, code);
             return Step::Send;
         }
         let Decoded::Ask(request) = self.decoded(&packet) else { return self.answered(packet, out) };
         let wait = match self.outcome(&request, packet.peer, (&view, table.order())) {
             Outcome::Reply(reply) => {
-                // Of names that do not exist nothing is kept: random ones would fill the table.
-                let service = self.service_of(&request, packet).filter(|_| reply.code == ResponseCode::NoError);
-                let basis = service.map(|service| Basis::new(service, &view, reply.has_soa));
-                let (code, answers) = (reply.code, reply.answers.len());
+                let (code, answers, has_serial) = (reply.code, reply.answers.len(), reply.has_soa);
                 self.write(&request, reply, out);
                 let is_whole = out.get(2).is_some_and(|flags| flags & TRUNCATED == 0);
-                if let Some(basis) = basis.filter(|_| is_whole) {
+                let kept = match code {
+                    ResponseCode::NoError if is_whole => self.service_of(&request, packet).map(|service| {
+                        let basis = if has_serial { Basis::whole(&view) } else { Basis::new(service, &view) };
+                        (table, basis)
+                    }),
+                    ResponseCode::NXDomain if has_serial && !newcomers.is_new(asked.key()) => {
+                        Some((absent, Basis::whole(&view)))
+                    }
+                    _ => None,
+                };
+                if let Some((table, basis)) = kept {
                     table.keep(&asked, Ready { reply: out, code, answers, basis });
                 }
                 return Step::Send;

@@ -46,7 +46,8 @@ impl<'a> Asked<'a> {
             _ => return None,
         };
         key.clear();
-        key.extend(packet.get(name.clone())?.iter().map(u8::to_ascii_lowercase));
+        key.extend_from_slice(packet.get(name.clone())?);
+        key.make_ascii_lowercase();
         key.extend_from_slice(question);
         key.extend_from_slice(&edns);
         Some(Asked { packet, name, labels, cookie, cookie_reply: None, key })

@@ -3,15 +3,19 @@
 //! Bound to one address it is a plain socket. Bound to all of them the kernel would choose by its routes, and an asker of
 //! another address of the host would wait for ever: so there each datagram says where it came to, and the reply is told.
 
+mod batch;
+
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 use nix::libc::{in_pktinfo, in6_pktinfo};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::{MsgHdr, SockAddr, SockRef};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+
+pub(super) use batch::{Inbox, Outbox};
 
 /// `IPPROTO_IP` and `IP_PKTINFO`.
 const CONTROL_V4: [i32; 2] = [0, 8];
@@ -47,6 +51,7 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Socket {
     socket: UdpSocket,
+    is_v6: bool,
     has_all_addresses: bool,
 }
 
@@ -60,7 +65,7 @@ impl Socket {
             SocketAddr::V6(_) if has_all_addresses => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
             SocketAddr::V4(_) | SocketAddr::V6(_) => {}
         }
-        Ok(Socket { socket, has_all_addresses })
+        Ok(Socket { socket, is_v6: address.is_ipv6(), has_all_addresses })
     }
 
     /// Where it is bound.
@@ -74,7 +79,7 @@ impl Socket {
     }
 
     /// Takes a datagram that is there.
-    pub(crate) fn try_receive(&self, packet: &mut [u8]) -> io::Result<(usize, Peer)> {
+    fn try_receive(&self, packet: &mut [u8]) -> io::Result<(usize, Peer)> {
         if self.has_all_addresses {
             return self.socket.try_io(Interest::READABLE, || received(&self.socket, packet));
         }
@@ -110,12 +115,16 @@ fn received(socket: &UdpSocket, packet: &mut [u8]) -> io::Result<(usize, Peer)> 
     let v6 = |from: &SockaddrStorage| from.as_sockaddr_in6().map(|from| SocketAddr::V6((*from).into()));
     let address = message.address.as_ref().and_then(|from| v4(from).or_else(|| v6(from)));
     let address = address.ok_or(ErrorKind::AddrNotAvailable)?;
-    let asked = message.cmsgs()?.find_map(|control| match control {
+    Ok((message.bytes, Peer { address, asked: asked(&message)? }))
+}
+
+/// The address that a datagram came to, if it says so.
+fn asked<S>(message: &RecvMsg<'_, '_, S>) -> io::Result<Option<IpAddr>> {
+    Ok(message.cmsgs()?.find_map(|control| match control {
         ControlMessageOwned::Ipv4PacketInfo(info) => Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())),
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr)),
         _ => None,
-    });
-    Ok((message.bytes, Peer { address, asked }))
+    }))
 }
 
 fn sent(socket: &UdpSocket, reply: &[u8], to: SocketAddr, from: IpAddr) -> io::Result<()> {

@@ -11,7 +11,7 @@ use portolan_dns::wire::Transport;
 use crate::desked::Desked;
 use crate::fixture;
 use crate::served::{by_udp, query};
-use crate::started::{node, registry};
+use crate::started::{at, node, registry};
 
 const ASKED: u32 = 60_000;
 
@@ -79,6 +79,57 @@ async fn bare_names_stay_apart_by_cluster() {
         for (from, expected) in [("127.0.0.1", "10.0.8.1"), ("127.0.0.7", "10.0.8.2")] {
             let reply = crate::served::by_udp_from(from, &server, &query("web.", "A")).await;
             assert_eq!(reply.answers[0].data.to_string(), expected, "asked from {from}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_comes_to_be_is_found_at_once_however_often_it_was_missing() {
+    let server = registry().await;
+    let mut message = query("late.prod.ecs.internal.", "A");
+    for id in 0..200 {
+        message.metadata.id = id;
+        let reply = by_udp(&server, &message).await;
+        assert_eq!((reply.metadata.id, reply.metadata.response_code), (id, ResponseCode::NXDomain));
+        assert_eq!(reply.authorities.len(), 1);
+    }
+    let mut view = View::clone(&server.view.load());
+    fixture::insert(&mut view, "late", None, Some(vec![fixture::endpoint(1, "10.0.8.1", 8080, 8080)]));
+    server.view.publish(Arc::new(view));
+    assert_eq!(by_udp(&server, &message).await.answers.len(), 1);
+}
+
+/// From each of four: more at once than one call receives or sends, and no more than the socket holds.
+const EACH: u16 = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_get_each_their_own() {
+    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+        let server = at(address).await;
+        let asked = std::net::SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+        let mut sockets = Vec::new();
+        for _ in 0..4 {
+            let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            socket.connect(asked).await.unwrap();
+            sockets.push(socket);
+        }
+        for id in 0..EACH {
+            for (socket, name) in sockets.iter().zip(["web", "nothing", "elasticsearch", "empty"]) {
+                let mut message = query(&format!("{name}.prod.ecs.internal."), "A");
+                message.metadata.id = id;
+                socket.send(&message.to_vec().unwrap()).await.unwrap();
+            }
+        }
+        for (socket, name) in sockets.iter().zip(["web", "nothing", "elasticsearch", "empty"]) {
+            let mut ids = std::collections::BTreeSet::new();
+            for _ in 0..EACH {
+                let mut reply = [0; 512];
+                let received = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut reply)).await;
+                let reply = Message::from_vec(&reply[..received.unwrap().unwrap()]).unwrap();
+                assert_eq!(reply.queries[0].name().to_string(), format!("{name}.prod.ecs.internal."));
+                ids.insert(reply.metadata.id);
+            }
+            assert_eq!(ids.len(), usize::from(EACH), "{name} at {address}");
         }
     }
 }

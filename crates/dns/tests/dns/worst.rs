@@ -108,7 +108,8 @@ fn cost(server: &mut Desked, octets: &[u8], way: Transport) -> Duration {
 
 #[test]
 fn no_packet_costs_more_than_20_microseconds() {
-    let slower = if cfg!(debug_assertions) { 20 } else { 1 };
+    // Twenty times when the other half of the core is idle; CPU time grows by half when it is not.
+    let slower = if cfg!(debug_assertions) { 30 } else { 1 };
     let mut server = Desked::of(fixture::view());
     let datagrams = worst(1232).into_iter().chain(questions()).chain(corpus()).map(|known| (Transport::Udp, known));
     let streams = worst(65_535).into_iter().chain(questions()).map(|known| (Transport::Tcp, known));
