@@ -160,7 +160,7 @@ fn ten_thousand_idle_connections_and_slow_ones_keep_out_nobody() -> anyhow::Resu
         stream.set_nonblocking(true)?;
         let many = octets.repeat(if number % 2 == 0 { 2_000 } else { 0 });
         // What the kernel does not take is not sent.
-        stream.write(&[&many[..], &octets[..octets.len() / 2]].concat()).ok();
+        stream.write_all(&[&many[..], &octets[..octets.len() / 2]].concat()).ok();
         idle.push(stream);
         if number % 10 == 0 {
             scene.asks("+tcp").with_context(|| format!("beside {number} slow connections"))?;
