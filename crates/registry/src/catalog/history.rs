@@ -121,6 +121,11 @@ fn play(seed: u64, steps: &[Step]) -> Result<(), String> {
     let played = async {
         let mut history = History::begin(seed).await;
         for (number, step) in steps.iter().enumerate() {
+            // Who waits for a name has it long before an empty owner loses his: not both in one moment.
+            if matches!(step, Step::TenMinutes) {
+                let named = history.step(&Step::NamesWaited).await;
+                named.map_err(|wrong| format!("during step {}: {wrong}", number + 1))?;
+            }
             history.step(step).await.map_err(|wrong| format!("after step {}: {wrong}", number + 1))?;
         }
         history.end().await.map_err(|wrong| format!("loaded anew: {wrong}"))
