@@ -1,7 +1,7 @@
 //! The packet table: replies that are ready, for questions that were asked since their service last changed.
 //!
 //! Each UDP worker has its own, so that a hit takes no lock, allocates nothing and copies once; the id, the RD bit and the
-//! question's name are then put right. A reply is kept in up to [`ORDERS_MAX`] random orders that begin with each endpoint in turn,
+//! question's name are then put right. A reply is kept in up to [`ORDERS_MAX`] random orders, one that begins with each endpoint,
 //! and one of them is drawn anew now and then, so that every endpoint comes first equally often. Whatever is not kept here goes through
 //! [`answer`](crate::answer::answer) each time: cut replies, whose subset has to rotate, and names that are not a service's.
 //!
@@ -197,13 +197,10 @@ impl Table {
     }
 }
 
-/// In how many orders that many answers are kept: each comes first in as many as every other.
+/// In how many orders that many answers are kept: each comes first in one of them, and no more is kept than that needs, for
+/// what the processor's cache does not hold costs more than anything else here.
 fn orders_max(answers: usize) -> usize {
-    match answers {
-        0 | 1 => 1,
-        2..=ORDERS_MAX => ORDERS_MAX - ORDERS_MAX % answers,
-        _ => ORDERS_MAX,
-    }
+    answers.clamp(1, ORDERS_MAX)
 }
 
 fn cost(key: &[u8], entry: &Entry) -> usize {

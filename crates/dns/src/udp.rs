@@ -17,8 +17,8 @@ use crate::wire::Transport;
 pub(crate) use socket::Socket;
 use socket::{Inbox, Outbox, Peer};
 
-/// One waits in the kernel while the other answers; more than two cores are not for DNS.
-const WORKERS: usize = 2;
+/// One for each processor that this program may use; more than two are not for DNS.
+const WORKERS_MAX: usize = 2;
 /// Questions that may wait for an upstream at once.
 const FORWARDS_MAX: usize = 512;
 /// Questions that may wait for the registry at once, whatever the upstreams do.
@@ -35,7 +35,8 @@ pub(crate) fn serve(jobs: &Jobs, socket: Socket, server: &Arc<Server>) {
     let socket = Arc::new(socket);
     let follows = Arc::new(Semaphore::new(FOLLOWS_MAX));
     let forwards = Arc::new(Semaphore::new(FORWARDS_MAX));
-    for _ in 0..WORKERS {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    for _ in 0..workers {
         let worker = Worker {
             jobs: jobs.clone(),
             socket: socket.clone(),
