@@ -64,7 +64,7 @@ fn check(read: &Message) {
 
 fn request(choice: u8) -> Request {
     let types = [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::SRV];
-    let edns = Edns { payload: 1232, version: 0, wants_dnssec: choice & 8 != 0 };
+    let edns = Edns { payload: 1232, version: 0, wants_dnssec: choice & 8 != 0, cookie: None };
     Request {
         transport: if choice & 1 == 0 { Transport::Udp } else { Transport::Tcp },
         id: 9,
@@ -77,5 +77,7 @@ fn request(choice: u8) -> Request {
             class: DNSClass::IN,
         }),
         edns: (choice & 16 == 0).then_some(edns),
+        cookie: None,
+        signature: None,
     }
 }
