@@ -1,7 +1,7 @@
 //! Spoilt questions, by UDP and TCP, to a registry that runs: it answers good ones all the while, says nothing that cannot be read, and
 //! keeps nothing.
 //!
-//! `SECONDS=600 PORTOLAN_BIN=target/release cargo test --workspace --test live_fuzz -- --nocapture` does so for longer, to
+//! `SECONDS=600 PORTOLAN_BIN=$PWD/target/release cargo test --workspace --test live_fuzz -- --nocapture` does so for longer, to
 //! the program that is installed. Arithmetic that overflows is an error in every profile.
 
 use std::io::{Read, Write};

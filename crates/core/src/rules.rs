@@ -275,7 +275,7 @@ impl Rule {
             Rule::EcsUnhealthy => "its node has no sidecar and ECS says UNHEALTHY: unusable",
             Rule::EcsDrained => "its node has no sidecar and ECS drains its instance: draining",
             Rule::EcsMissing => {
-                "its node has no sidecar and ECS lists its task no longer: unverified until as many may go, then gone"
+                "its node has no sidecar and ECS lists its task no longer: unverified, or unusable as it was, until as many may go, then gone"
             }
             Rule::EcsOther => "its node has no sidecar and ECS does not say RUNNING: in no answer",
             Rule::External => "it is external: usable, or as its check says",

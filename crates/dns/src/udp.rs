@@ -1,5 +1,6 @@
-//! DNS over UDP: a fixed number of workers on one socket. No task per packet: only questions that have to wait get one,
-//! and of those there is a bounded number; beyond it the answer is SERVFAIL at once, and the client asks again.
+//! DNS over UDP: one or two workers on one socket, which take and send many packets in a call. No task per packet: only
+//! questions that have to wait get one, and of those there is a bounded number; beyond it the answer is SERVFAIL at once, and the
+//! client asks again.
 
 mod socket;
 

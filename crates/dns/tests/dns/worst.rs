@@ -10,7 +10,7 @@ use portolan_dns::wire::Transport;
 use crate::desked::Desked;
 use crate::fixture;
 
-/// What a packet may cost where the program is optimised; a debug build is held to twenty times as much.
+/// What a packet may cost where the program is optimised; a debug build is held to thirty times as much.
 const COST_MAX: Duration = Duration::from_micros(20);
 /// What one octet of a long TCP message adds to that: reading it costs more than answering does.
 const COST_PER_KIBIOCTET: Duration = Duration::from_micros(1);
