@@ -10,7 +10,7 @@ use portolan_core::name::{Label, NodeKey};
 use portolan_core::refusal::Refusal;
 use serde::Serialize;
 
-use crate::docker::facts::{Activity, Facts};
+use crate::docker::facts::{Activity, Facts, Sight};
 use crate::docker::state::State;
 use crate::health::{Checks, INTERVAL, Plan, PortKey};
 
@@ -133,7 +133,7 @@ pub fn plans(resolved: &[Resolved<'_>]) -> Vec<Plan> {
 
 /// What is lost on this node, in words for a person.
 pub fn notices(resolved: &[Resolved<'_>]) -> Vec<String> {
-    let hidden = resolved.iter().filter(|container| !container.facts.is_visible).count();
+    let hidden = resolved.iter().filter(|container| container.facts.sight == Sight::Hidden).count();
     if hidden == 0 {
         return Vec::new();
     }

@@ -36,9 +36,13 @@ impl Waiting {
         Ok(Waiting { child: command.spawn()?, began: now() })
     }
 
-    /// Whether it goes on.
-    fn goes_on(&mut self) -> anyhow::Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
+    /// It must go on, else what it told.
+    fn goes_on(mut self) -> anyhow::Result<Self> {
+        if self.child.try_wait()?.is_some() {
+            let (ran, took) = self.end()?;
+            anyhow::bail!("the wait ended after {took:?}: {ran:?}");
+        }
+        Ok(self)
     }
 
     /// What came of it, and how long it took.
@@ -59,10 +63,10 @@ fn a_wait_returns_when_as_many_are_usable() -> anyhow::Result<()> {
     needs!("dockerd", "docker", "ip", "nsenter", "nft", "dig");
     let site = Site::start()?;
     let node = site.node();
-    let mut waiting = Waiting::start(node, &["elasticsearch.production", "--usable", "2", "--timeout", "60s"])?;
+    let waiting = Waiting::start(node, &["elasticsearch.production", "--usable", "2", "--timeout", "60s"])?;
     let first = site.lab.engine.run_elasticsearch(CLUSTER)?;
     eventually(PATIENCE, || node.usable("elasticsearch").and_then(|usable| are(usable.len(), 1)))?;
-    assert!(waiting.goes_on()?, "one is not two");
+    let waiting = waiting.goes_on().context("one is not two")?;
     let late = ["-p", "0:9200", "-e", "START_DELAY_MS=1500"];
     let second = site.lab.engine.run_task(&EcsTask::new(CLUSTER, "elasticsearch"), &late, &["elasticsearch"])?;
     let place = format!("{}:{}", node.address, second.port(9200)?);
@@ -187,14 +191,14 @@ fn a_wait_for_an_ecs_service_tells_why_its_deployment_failed() -> anyhow::Result
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(outcome(&ran)?["wanted"], 2, "as many as ECS should run");
 
-    let mut waiting = Waiting::start(scene.node(), &["web.production", "--usable", "3", "--timeout", "60s"])?;
+    let waiting = Waiting::start(scene.node(), &["web.production", "--usable", "3", "--timeout", "60s"])?;
     let bad = Definition::bridge("web").port(9200).plays(&["exit", "78"]);
     service.deploy(&scene.aws.define(bad));
     let crashing = service.tasks().into_iter().find(|task| task.now().task_definition_arn.ends_with(":2"));
     let crashing = crashing.context("a task of the new definition")?;
     scene.docker.start(&crashing)?;
     crash_is_seen(&scene, &crashing)?;
-    assert!(waiting.goes_on()?, "ECS may try again");
+    let waiting = waiting.goes_on().context("ECS may try again")?;
     service.fail_deployment();
     let (ran, took) = waiting.end()?;
     report::say(&format!("the deployment's failure was told after {took:.1?}"));

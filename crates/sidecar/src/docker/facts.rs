@@ -14,6 +14,17 @@ use super::signal;
 /// More ports than this of one container are refused: a range published by mistake.
 const BINDINGS_MAX: usize = 1024;
 
+/// Whether the first process of a container was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// It was: its death is known by pidfd and its sockets by /proc.
+    Seen,
+    /// There is no such process (any more), although Docker says that it runs.
+    Gone,
+    /// It cannot be seen from here.
+    Hidden,
+}
+
 /// One run of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -29,8 +40,8 @@ pub struct Facts {
     pub origin: Origin,
     /// Pid of its first process in the host's namespace.
     pub pid: Option<i32>,
-    /// Whether that process could be seen: its death is then known by pidfd and its sockets by /proc.
-    pub is_visible: bool,
+    /// Whether that process was seen.
+    pub sight: Sight,
     /// What it does.
     pub activity: Activity,
     /// What its HEALTHCHECK says.
@@ -142,7 +153,7 @@ pub fn read(inspected: ContainerInspectResponse) -> Option<Facts> {
         declaration: Arc::new(declaration),
         origin: read_origin(&label_map),
         pid: state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0),
-        is_visible: false,
+        sight: Sight::Hidden,
         activity: match (is_running, state.paused) {
             (true, Some(true)) => Activity::Paused,
             (true, _) => Activity::Running,

@@ -11,7 +11,7 @@ use portolan_core::endpoint::Run;
 use portolan_core::evidence::Ending;
 use tokio::time::Instant;
 
-use super::facts::{Activity, DockerHealth, Facts};
+use super::facts::{Activity, DockerHealth, Facts, Sight};
 use super::signal;
 
 mod apply;
@@ -30,6 +30,8 @@ const EARLY_KEPT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct State {
     containers: BTreeMap<String, Tracked>,
+    /// Whether a container's process was ever seen here: one that cannot be seen is then gone, not hidden.
+    sees_processes: bool,
 }
 
 /// One container over its runs.
@@ -172,7 +174,7 @@ impl State {
             let live = self.containers.get(&row.id).and_then(|tracked| tracked.live.as_ref());
             // Without sight of its process a missed restart would show in nothing but the inspection.
             live.is_some_and(|live| {
-                live.facts.is_visible
+                live.facts.sight == Sight::Seen
                     && live.facts.health == row.health
                     && (live.facts.activity == Activity::Paused) == row.is_paused
             })

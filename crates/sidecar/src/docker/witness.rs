@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::connection::{CALL_MAX, chain};
-use super::facts::{self, Activity};
+use super::facts::{self, Activity, Sight};
 use super::inspections::Inspections;
 use super::metrics::Metrics;
 use super::sight;
@@ -231,9 +231,9 @@ pub(super) async fn inspect(client: &Docker, id: &str) -> Found {
         return Found::Failed("an answer without id or state".to_owned());
     };
     let pid = facts.pid.filter(|_| !matches!(facts.activity, Activity::Ended { .. }));
-    let process = pid.and_then(|pid| sight::open(pid, &facts.id));
-    facts.is_visible = process.is_some();
-    Found::Container(Box::new(facts), process)
+    let process = pid.ok_or(Sight::Hidden).and_then(|pid| sight::open(pid, &facts.id));
+    facts.sight = process.as_ref().map_or_else(|sight| *sight, |_| Sight::Seen);
+    Found::Container(Box::new(facts), process.ok())
 }
 
 fn now() -> Now {

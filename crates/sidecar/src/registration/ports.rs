@@ -12,7 +12,7 @@ use portolan_core::name::Label;
 use portolan_core::refusal::Refusal;
 
 use super::Node;
-use crate::docker::facts::{Binding, DockerHealth, Facts, Network};
+use crate::docker::facts::{Binding, DockerHealth, Facts, Network, Sight};
 use crate::docker::state::State;
 use crate::health::Method;
 
@@ -312,7 +312,8 @@ fn method(facts: &Facts, reached: &Reached, (owner, node): (&Facts, &Node), refu
 
 fn default_method(facts: &Facts, protocol: Protocol) -> Method {
     match (facts.health, protocol, facts.pid) {
-        (DockerHealth::Absent, Protocol::Tcp, Some(pid)) if facts.is_visible => Method::Listening { pid },
+        // Of a process that is gone nothing will listen: what dies at once is never ready.
+        (DockerHealth::Absent, Protocol::Tcp, Some(pid)) if facts.sight != Sight::Hidden => Method::Listening { pid },
         (DockerHealth::Absent, _, _) => Method::Always,
         (health, _, _) => Method::Docker(health),
     }

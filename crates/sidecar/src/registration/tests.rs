@@ -182,13 +182,26 @@ fn chooses_how_health_is_found() {
             inspected["Config"]["Labels"] = labels.clone();
             inspected["State"]["Health"] = health.cloned().unwrap_or(Value::Null);
         });
-        facts.is_visible = is_visible;
+        facts.sight = if is_visible { Sight::Seen } else { Sight::Hidden };
         let state = state([facts]);
         let resolved = resolve(&state, &node());
         assert_eq!(plans(&resolved)[0].method, expected, "{labels}");
         assert_eq!(resolved[0].refusals.first().map_or("", |refusal| refusal.field.as_str()), refused, "{labels}");
         assert_eq!(notices(&resolved).len(), usize::from(!is_visible));
     }
+}
+
+#[test]
+fn what_dies_before_it_is_seen_is_never_ready() {
+    let unseen = |id: &str, sight| Facts { sight, ..facts(id, 1, |_| {}) };
+    let check = |first: Sight, expected: &Method| {
+        let resolved = state([unseen("first", first), unseen("second", Sight::Gone)]);
+        assert_eq!(&plans(&resolve(&resolved, &node()))[1].method, expected, "{first:?}");
+    };
+    check(Sight::Seen, &Method::Listening { pid: 4711 });
+    // Where no process of any container can be seen, nothing tells that it died.
+    check(Sight::Gone, &Method::Always);
+    check(Sight::Hidden, &Method::Always);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use portolan_core::endpoint::Run;
 use portolan_core::evidence::Ending;
 
 use super::{Early, Ended, Event, EventKind, Live, Now, State, Tracked, asks_to_stop};
-use crate::docker::facts::{Activity, Facts};
+use crate::docker::facts::{Activity, Facts, Sight};
 
 /// Whether the container should be inspected now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,12 @@ impl State {
     }
 
     /// Takes an inspection's facts.
-    pub fn apply_facts(&mut self, facts: Facts, now: Now) {
+    pub fn apply_facts(&mut self, mut facts: Facts, now: Now) {
+        self.sees_processes |= facts.sight == Sight::Seen;
+        // In another pid namespace than Docker's every process seems to be gone.
+        if facts.sight == Sight::Gone && !self.sees_processes {
+            facts.sight = Sight::Hidden;
+        }
         let tracked = self.containers.entry(facts.id.clone()).or_default();
         if let Activity::Ended { exit_code, is_out_of_memory } = facts.activity {
             return tracked.apply_ended(facts, Ending { exit_code, is_out_of_memory, at_ms: now.unix_ms }, now);

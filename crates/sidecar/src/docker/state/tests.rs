@@ -174,7 +174,7 @@ fn a_stop_signal_of_the_image_s_own_counts() {
 #[test]
 fn a_list_asks_for_what_differs_and_removes_nothing_itself() {
     let mut tested = Box::new();
-    let seen = |id: &str| Facts { is_visible: true, ..example(id, 10, |_| {}) };
+    let seen = |id: &str| Facts { sight: Sight::Seen, ..example(id, 10, |_| {}) };
     for id in ["gone", "known", "paused", "sick"] {
         tested.state.apply_facts(seen(id), tested.now);
     }
