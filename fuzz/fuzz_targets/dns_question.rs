@@ -12,7 +12,7 @@ use hickory_proto::op::{Message, MessageType};
 use libfuzzer_sys::fuzz_target;
 use portolan_core::name::Label;
 use portolan_core::view::View;
-use portolan_dns::answer::{Client, Order, Outcome, Perspective, answer};
+use portolan_dns::answer::{Client, Outcome, Perspective, answer};
 use portolan_dns::authority::Authority;
 use portolan_dns::wire::{Decoded, Reply, Request, Transport, decode, encode};
 
@@ -32,7 +32,7 @@ fuzz_target!(|input: &[u8]| {
                 perspective,
                 az: None,
                 octets_max: request.reply_octets_max(),
-                order: Order::once(u64::from(*choice)),
+                seed: u64::from(*choice),
                 authority: &AUTHORITY,
             };
             let question = request.question.as_ref().expect("a request to answer has a question");

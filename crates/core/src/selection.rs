@@ -1,8 +1,8 @@
 //! Which endpoints a client gets, and in which order (DESIGN section 3).
 //!
 //! Usable ones are answered; only when there is none, the next best: names never go empty while something may work.
-//! Starting and gone endpoints are never answered. The order is random by the caller's seed, nearest az first; with one seed,
-//! the nearest come first in turn.
+//! Starting and gone endpoints are never answered. The order is random by the caller's seed, nearest az first: of
+//! those that are as near as the first any may come first.
 
 use std::cmp::Reverse;
 
@@ -41,10 +41,8 @@ impl Rank {
 /// What the asker prefers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Preference<'a> {
-    /// Drawn anew for each answer, or kept for several that take turns.
+    /// Drawn anew for each answer.
     pub seed: u64,
-    /// Which of the answers with this seed it is: as many as there are endpoints nearest to the asker begin with another each.
-    pub turn: u64,
     /// The asker's availability zone: endpoints there come first.
     pub az: Option<&'a str>,
 }
@@ -54,6 +52,8 @@ pub struct Preference<'a> {
 pub struct Selection<'a> {
     /// Best first.
     pub endpoints: Vec<&'a Endpoint>,
+    /// How many of the first are as near as each other, so that their order has no meaning.
+    pub alike: usize,
     /// The rank of all of them; `None` when there is none.
     pub rank: Option<Rank>,
 }
@@ -71,26 +71,18 @@ pub fn select<'a>(candidates: impl IntoIterator<Item = &'a Endpoint>, preference
             selection.endpoints.push(endpoint);
         }
     }
-    arrange(&mut selection.endpoints, preference);
+    selection.alike = arrange(&mut selection.endpoints, preference);
     selection
 }
 
-fn arrange(endpoints: &mut [&Endpoint], preference: Preference<'_>) {
-    let Preference { seed, turn, az } = preference;
+/// Puts them in order; how many of the first are alike.
+fn arrange(endpoints: &mut [&Endpoint], Preference { seed, az }: Preference<'_>) -> usize {
     shuffle(endpoints, seed);
     let is_near = |endpoint: &Endpoint| az.is_some() && endpoint.az.as_deref() == az;
     endpoints.sort_by_key(|endpoint| Reverse(is_near(endpoint)));
-    let near = match endpoints.iter().take_while(|endpoint| is_near(endpoint)).count() {
+    match endpoints.iter().take_while(|endpoint| is_near(endpoint)).count() {
         0 => endpoints.len(),
         near => near,
-    };
-    let (near, far) = endpoints.split_at_mut(near);
-    if turn > 0 && !near.is_empty() {
-        near.rotate_left((turn % near.len() as u64) as usize);
-        // Only the first has its turn: who follows it is drawn anew.
-        let seed = seed.wrapping_add(turn);
-        shuffle(&mut near[1..], seed);
-        shuffle(far, seed);
     }
 }
 

@@ -51,26 +51,10 @@ pub struct Client<'a> {
     pub az: Option<&'a str>,
     /// The most octets that the reply may have: more records than fit are not made.
     pub octets_max: usize,
-    /// The order of the answers.
-    pub order: Order,
+    /// Draws the order of the answers.
+    pub seed: u64,
     /// The zone.
     pub authority: &'a Authority,
-}
-
-/// Draws the order of answers. With one seed, those of consecutive turns begin with another endpoint each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
-    /// Drawn anew for each question, or kept for several.
-    pub seed: u64,
-    /// Counts those with one seed.
-    pub turn: u64,
-}
-
-impl Order {
-    /// The only one with this seed.
-    pub fn once(seed: u64) -> Self {
-        Order { seed, turn: 0 }
-    }
 }
 
 /// What kind of server answers.
@@ -136,8 +120,8 @@ pub fn answer(question: &Question, view: &View, client: &Client<'_>) -> Outcome 
         return Outcome::Reply(finish(reply, view));
     }
     match found(&meaning, question.record_type, view, client) {
-        Found::Answers(answers) => {
-            let mut reply = positive(answers, view);
+        Found::Answers(answers, alike) => {
+            let mut reply = Reply { alike, ..positive(answers, view) };
             // No zone that this server has stands above these, so no SOA may either.
             reply.has_soa &= !is_bare && !matches!(meaning, Meaning::Reverse(_));
             Outcome::Reply(reply)
@@ -162,8 +146,8 @@ fn is_searched(labels: &[&[u8]], view: &View, client: &Client<'_>) -> bool {
 
 /// What a name holds.
 enum Found {
-    /// The name exists; without records it is NODATA.
-    Answers(Vec<Answer>),
+    /// The name exists; without records it is NODATA. So many of the first are alike.
+    Answers(Vec<Answer>, usize),
     /// There is no such name.
     Nothing,
     /// Nobody knows before the service is followed.
@@ -173,8 +157,8 @@ enum Found {
 fn found(meaning: &Meaning, record_type: RecordType, view: &View, client: &Client<'_>) -> Found {
     let existing = |exists: bool, answers: &dyn Fn() -> Vec<Answer>| match (exists, record_type) {
         (false, _) => Found::Nothing,
-        (true, RecordType::ANY) => Found::Answers(vec![Answer::Minimal]),
-        (true, _) => Found::Answers(answers()),
+        (true, RecordType::ANY) => Found::Answers(vec![Answer::Minimal], 1),
+        (true, _) => Found::Answers(answers(), 1),
     };
     match meaning {
         Meaning::Apex => existing(true, &|| match record_type {
@@ -213,12 +197,12 @@ fn of_service(service: &Service, part: &Part, record_type: RecordType, client: &
         let is_on_node = matches!(client.perspective, Perspective::Node { .. });
         let virtual_address = service.virtual_address().filter(|_| is_on_node && is_address);
         if let Some(address) = virtual_address {
-            return Found::Answers(addresses([address.into()], record_type));
+            return Found::Answers(addresses([address.into()], record_type), 1);
         }
     }
     let is_always_there = matches!(part, Part::Whole | Part::Direct | Part::ProtocolBranch(_));
     if is_always_there && record_type == RecordType::ANY {
-        return Found::Answers(vec![Answer::Minimal]);
+        return Found::Answers(vec![Answer::Minimal], 1);
     }
     let has_records = match part {
         Part::Whole => is_address || record_type == RecordType::SRV,
@@ -227,14 +211,14 @@ fn of_service(service: &Service, part: &Part, record_type: RecordType, client: &
         Part::Port(..) | Part::Named(_) => true,
     };
     if !has_records {
-        return Found::Answers(vec![]);
+        return Found::Answers(vec![], 1);
     }
     let Some(endpoints) = service.known_endpoints() else {
         return Found::Unfollowed(service.key.clone());
     };
     match behind(part, endpoints) {
-        Some(found) => Found::Answers(of_endpoints(&found, part, record_type, client)),
-        None if is_link_port(service, part) => Found::Answers(vec![]),
+        Some(found) => of_endpoints(&found, part, record_type, client),
+        None if is_link_port(service, part) => Found::Answers(vec![], 1),
         None => Found::Nothing,
     }
 }
@@ -247,11 +231,11 @@ fn is_link_port(service: &Service, part: &Part) -> bool {
     ports.any(|port| port.protocol == *protocol && Some(port.container_port) == number)
 }
 
-fn of_endpoints(found: &[&Endpoint], part: &Part, record_type: RecordType, client: &Client<'_>) -> Vec<Answer> {
-    let preference = Preference { seed: client.order.seed, turn: client.order.turn, az: client.az };
+fn of_endpoints(found: &[&Endpoint], part: &Part, record_type: RecordType, client: &Client<'_>) -> Found {
+    let preference = Preference { seed: client.seed, az: client.az };
     let answerable = || found.iter().copied().filter(|e| Rank::of(e.state).is_some());
     match record_type {
-        RecordType::ANY => vec![Answer::Minimal],
+        RecordType::ANY => Found::Answers(vec![Answer::Minimal], 1),
         RecordType::SRV if *part != Part::Direct => {
             // The port is chosen among those that can be answered, so that one not yet started hides none.
             let of_port = match part {
@@ -260,16 +244,27 @@ fn of_endpoints(found: &[&Endpoint], part: &Part, record_type: RecordType, clien
                     primary(&answerable().collect::<Vec<_>>())
                 }
             };
-            let selected = select(of_port, preference).endpoints;
-            selected.iter().take(records_max(client)).filter_map(|e| service_record(e)).collect()
+            let selected = select(of_port, preference);
+            let records = |endpoints: &[&Endpoint]| {
+                endpoints.iter().take(records_max(client)).filter_map(|e| service_record(e)).collect::<Vec<_>>()
+            };
+            let alike = records(&selected.endpoints[..selected.alike]).len();
+            Found::Answers(records(&selected.endpoints), alike)
         }
         RecordType::A | RecordType::AAAA if !matches!(part, Part::Port(..)) => {
             let mut seen = HashSet::new();
-            let selected = select(answerable(), preference).endpoints;
-            let all = selected.iter().flat_map(|e| &e.addresses).copied().filter(|a| seen.insert(*a));
-            addresses(all, record_type).into_iter().take(records_max(client)).collect()
+            let selected = select(answerable(), preference);
+            let (first, others) = selected.endpoints.split_at(selected.alike);
+            let mut records = |endpoints: &[&Endpoint]| {
+                addresses(endpoints.iter().flat_map(|e| &e.addresses).copied().filter(|a| seen.insert(*a)), record_type)
+            };
+            let mut answers = records(first);
+            let alike = answers.len().min(records_max(client));
+            answers.extend(records(others));
+            answers.truncate(records_max(client));
+            Found::Answers(answers, alike)
         }
-        _ => vec![],
+        _ => Found::Answers(vec![], 1),
     }
 }
 

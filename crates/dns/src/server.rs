@@ -16,7 +16,7 @@ use portolan_core::view::View;
 use portolan_runtime::published::Reader;
 use tokio::time::Instant;
 
-use crate::answer::{Client, Order, Outcome, Perspective, answer, extended};
+use crate::answer::{Client, Outcome, Perspective, answer, extended};
 use crate::authority::Authority;
 use crate::forward::Forwarder;
 use crate::gate::Gate;
@@ -165,8 +165,8 @@ impl Server {
             }
             Decoded::Drop => return self.dropped(&packet),
         };
-        let order = Order::once(rand::random());
-        let wait = match self.outcome(&request, packet.peer, (&self.view.peek(), order)) {
+        let seed = rand::random();
+        let wait = match self.outcome(&request, packet.peer, (&self.view.peek(), seed)) {
             Outcome::Reply(reply) => {
                 self.write(&request, reply, out);
                 return Step::Send;
@@ -223,7 +223,7 @@ impl Server {
         let is_known = |view: &View| view.service(key).is_none_or(|s| s.known_endpoints().is_some());
         // Whether it came or not shows in the answer itself.
         tokio::time::timeout(FOLLOW_PATIENCE, view.wait_for(is_known)).await.ok();
-        match self.outcome(request, peer, (&self.view.peek(), Order::once(rand::random()))) {
+        match self.outcome(request, peer, (&self.view.peek(), rand::random())) {
             Outcome::Reply(reply) => reply,
             Outcome::Follow(_) | Outcome::Forward => {
                 Reply::bare(ResponseCode::ServFail).because(extended::NOT_FOLLOWED)
@@ -231,7 +231,7 @@ impl Server {
         }
     }
 
-    fn outcome(&self, request: &Request, peer: IpAddr, (view, order): (&View, Order)) -> Outcome {
+    fn outcome(&self, request: &Request, peer: IpAddr, (view, seed): (&View, u64)) -> Outcome {
         let Some(question) = &request.question else {
             return Outcome::Reply(Reply::bare(ResponseCode::FormErr));
         };
@@ -245,7 +245,7 @@ impl Server {
             }
         };
         let client =
-            Client { perspective, az, octets_max: request.reply_octets_max(), order, authority: &self.authority };
+            Client { perspective, az, octets_max: request.reply_octets_max(), seed, authority: &self.authority };
         answer(question, view, &client)
     }
 

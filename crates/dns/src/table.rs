@@ -1,14 +1,15 @@
 //! The packet table: replies that are ready, for questions that were asked since their service last changed.
 //!
 //! Each UDP worker has its own, so that a hit takes no lock, allocates nothing and copies once; the id, the RD bit and the
-//! question's name are then put right. A reply is kept in up to [`ORDERS_MAX`] random orders, one that begins with each endpoint,
-//! and one of them is drawn anew now and then, so that every endpoint comes first equally often. Whatever is not kept here goes through
+//! question's name are then put right. A reply is kept in one random order and turned while it is copied, so that every endpoint
+//! comes first equally often; now and then it is made anew, so that another follows it. Whatever is not kept here goes through
 //! [`answer`](crate::answer::answer) each time: cut replies, whose subset has to rotate, and names that are not a service's.
 //!
 //! Entries hold their service by a weak pointer: a table never keeps alive what the view has let go.
 
 mod newcomers;
 mod question;
+mod turn;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -20,13 +21,9 @@ use portolan_core::view::{Readiness, Service, View};
 pub(crate) use newcomers::Newcomers;
 pub(crate) use question::Asked;
 
-use crate::answer::Order;
-
-/// In how many orders a reply is kept.
-const ORDERS_MAX: usize = 8;
-/// Every so many hits one order is replaced by a new one. Encoding costs about ten hits.
-const HITS_PER_ORDER: u32 = 128;
-/// How many octets of replies a table holds: 1,000 services of four endpoints, asked for in two ways, take six million.
+/// After so many hits a reply of several answers is made anew. Encoding costs about ten hits.
+const HITS_PER_ORDER: u32 = 256;
+/// How many octets of replies a table holds: 10,000 services of four endpoints, asked for in two ways, take six million.
 const OCTETS_MAX: usize = 8 << 20;
 /// The same of replies about names that do not exist: two thousand. A client with a search list asks for the same ones again
 /// and again.
@@ -44,17 +41,13 @@ pub(crate) struct Table {
     /// Counts the views that were seen.
     generation: u64,
     random: u64,
-    /// Of the reply that was looked for last.
-    order: Order,
 }
 
 #[derive(Debug)]
 struct Entry {
-    orders: Vec<Box<[u8]>>,
-    /// How many there are to be.
-    orders_max: usize,
-    /// Of the next one.
-    order: Order,
+    reply: Box<[u8]>,
+    /// How many of its first answers may each come first.
+    alike: usize,
     code: ResponseCode,
     basis: Basis,
     /// The view in which this was last found right.
@@ -95,8 +88,8 @@ impl Basis {
 pub(crate) struct Ready<'a> {
     pub(crate) reply: &'a [u8],
     pub(crate) code: ResponseCode,
-    /// How many answers have an order.
-    pub(crate) answers: usize,
+    /// How many of its first answers may each come first.
+    pub(crate) alike: usize,
     pub(crate) basis: Basis,
 }
 
@@ -112,16 +105,7 @@ impl Table {
     }
 
     fn of(octets_max: usize, seed: u64) -> Self {
-        let random = seed | 1;
-        Table {
-            entries: HashMap::new(),
-            octets: 0,
-            octets_max,
-            view: Weak::new(),
-            generation: 0,
-            random,
-            order: Order::once(random),
-        }
+        Table { entries: HashMap::new(), octets: 0, octets_max, view: Weak::new(), generation: 0, random: seed | 1 }
     }
 
     /// Copies a ready reply to `asked` into `out`, and says its code. `None`: it has to be made, and may then be [kept](Table::keep).
@@ -131,7 +115,6 @@ impl Table {
             self.generation += 1;
         }
         self.random = next(self.random);
-        self.order = Order::once(self.random);
         let entry = self.entries.get_mut(asked.key())?;
         if entry.generation != self.generation {
             if !entry.basis.holds_in(view) {
@@ -143,42 +126,30 @@ impl Table {
         }
         entry.hits = entry.hits.wrapping_add(1);
         entry.is_used = true;
-        let is_due = entry.orders_max > 1 && entry.hits.is_multiple_of(HITS_PER_ORDER);
-        if entry.orders.len() < entry.orders_max || is_due {
-            self.order = entry.order;
+        if entry.alike > 1 && entry.hits.is_multiple_of(HITS_PER_ORDER) {
             return None;
         }
-        let order = entry.orders.get(self.random as usize % entry.orders.len())?;
-        out.clear();
-        out.extend_from_slice(order);
+        let turn = self.random as usize % entry.alike.max(1);
+        turn::copy(&entry.reply, (asked.answers_at(), entry.alike, turn), out);
         asked.put_right(out);
         Some(entry.code)
     }
 
-    /// In which order a reply is to be made that [`Table::find`] did not find.
-    pub(crate) fn order(&self) -> Order {
-        self.order
+    /// Draws the order of a reply that [`Table::find`] did not find.
+    pub(crate) fn seed(&self) -> u64 {
+        self.random
     }
 
     /// Keeps a reply to `asked`, made from the view that [`Table::find`] was last given.
     pub(crate) fn keep(&mut self, asked: &Asked<'_>, ready: Ready<'_>) {
-        let Ready { reply, code, answers, basis } = ready;
-        let order = Order { turn: self.order.turn + 1, ..self.order };
-        if let Some(entry) = self.entries.get_mut(asked.key()) {
-            self.octets += reply.len();
-            if entry.orders.len() < entry.orders_max {
-                entry.orders.push(reply.into());
-            } else {
-                let place = entry.order.turn as usize % entry.orders_max;
-                self.octets -= entry.orders[place].len();
-                entry.orders[place] = reply.into();
-            }
-            entry.order = order;
+        let Ready { reply, code, alike, basis } = ready;
+        let reply = reply.into();
+        let entry = Entry { reply, alike, code, basis, generation: self.generation, hits: 0, is_used: true };
+        self.octets += cost(asked.key(), &entry);
+        if let Some(kept) = self.entries.get_mut(asked.key()) {
+            self.octets -= cost(asked.key(), kept);
+            *kept = entry;
         } else {
-            let orders = vec![reply.into()];
-            let (generation, orders_max) = (self.generation, orders_max(answers));
-            let entry = Entry { orders, orders_max, order, code, basis, generation, hits: 0, is_used: true };
-            self.octets += cost(asked.key(), &entry);
             self.entries.insert(asked.key().into(), entry);
         }
         if self.octets > self.octets_max {
@@ -197,14 +168,8 @@ impl Table {
     }
 }
 
-/// In how many orders that many answers are kept: each comes first in one of them, and no more is kept than that needs, for
-/// what the processor's cache does not hold costs more than anything else here.
-fn orders_max(answers: usize) -> usize {
-    answers.clamp(1, ORDERS_MAX)
-}
-
 fn cost(key: &[u8], entry: &Entry) -> usize {
-    ENTRY_OCTETS + key.len() + entry.orders.iter().map(|order| order.len()).sum::<usize>()
+    ENTRY_OCTETS + key.len() + entry.reply.len()
 }
 
 /// The next number of a xorshift generator: good enough for an order, and nobody's secret.

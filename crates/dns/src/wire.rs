@@ -137,6 +137,8 @@ pub struct Reply {
     pub is_recursion_available: bool,
     /// The answers, best first.
     pub answers: Vec<Answer>,
+    /// How many of the first are as good as each other: another of them may as well come first.
+    pub alike: usize,
     /// Whether the authority section has the zone's SOA, for NXDOMAIN and NODATA (RFC 2308 section 3).
     pub has_soa: bool,
     /// The SOA's serial number.
@@ -155,6 +157,7 @@ impl Reply {
             is_authoritative: false,
             is_recursion_available: false,
             answers: Vec::new(),
+            alike: 0,
             has_soa: false,
             serial: 0,
             extended: None,

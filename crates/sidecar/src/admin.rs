@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use portolan_core::refusal::Refusal;
 use portolan_core::view::Readiness;
-use portolan_dns::answer::{Client, Order, Perspective};
+use portolan_dns::answer::{Client, Perspective};
 use portolan_dns::authority::Authority;
 use portolan_dns::resolution::{Resolution, Resolved, resolve};
 use portolan_runtime::http::{self, Problem};
@@ -205,7 +205,7 @@ impl Admin {
             perspective: Perspective::Node { cluster: &self.identity.node.cluster },
             az: self.identity.az.as_deref(),
             octets_max: u16::MAX.into(),
-            order: Order::once(0),
+            seed: 0,
             authority: &self.authority,
         };
         resolve(name, &self.view.load(), &client)

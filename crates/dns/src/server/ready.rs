@@ -50,9 +50,9 @@ impl Server {
             return Step::Send;
         }
         let Decoded::Ask(request) = self.decoded(&packet) else { return self.answered(packet, out) };
-        let wait = match self.outcome(&request, packet.peer, (&view, table.order())) {
+        let wait = match self.outcome(&request, packet.peer, (&view, table.seed())) {
             Outcome::Reply(reply) => {
-                let (code, answers, has_serial) = (reply.code, reply.answers.len(), reply.has_soa);
+                let (code, alike, has_serial) = (reply.code, reply.alike, reply.has_soa);
                 self.write(&request, reply, out);
                 let is_whole = out.get(2).is_some_and(|flags| flags & TRUNCATED == 0);
                 let kept = match code {
@@ -66,7 +66,7 @@ impl Server {
                     _ => None,
                 };
                 if let Some((table, basis)) = kept {
-                    table.keep(&asked, Ready { reply: out, code, answers, basis });
+                    table.keep(&asked, Ready { reply: out, code, alike, basis });
                 }
                 return Step::Send;
             }

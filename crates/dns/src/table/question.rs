@@ -63,6 +63,11 @@ impl<'a> Asked<'a> {
         self.cookie_reply = Some(reply);
     }
 
+    /// Where the answers of a reply begin: behind the question.
+    pub(crate) fn answers_at(&self) -> usize {
+        self.name.end + 4
+    }
+
     /// Whether the name is one label, which counts in the asker's cluster.
     pub(crate) fn is_bare(&self) -> bool {
         self.labels == 1

@@ -48,7 +48,7 @@ impl Kept {
     fn keep(&mut self, packet: &[u8], reply: &[u8], has_serial: bool) {
         let basis = if has_serial { Basis::whole(&self.view) } else { Basis::new(key("web"), &self.view) };
         let asked = Asked::read(packet, &mut self.key).unwrap();
-        let ready = Ready { reply, code: ResponseCode::NoError, answers: 1, basis };
+        let ready = Ready { reply, code: ResponseCode::NoError, alike: 1, basis };
         self.table.keep(&asked, ready);
     }
 }

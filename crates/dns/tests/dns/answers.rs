@@ -10,7 +10,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 use portolan_core::name::Label;
 use portolan_core::view::{Readiness, View};
-use portolan_dns::answer::{Client, Order, Outcome, Perspective, answer};
+use portolan_dns::answer::{Client, Outcome, Perspective, answer};
 use portolan_dns::wire::{Decoded, Reply, Request, Transport, decode, encode};
 
 use crate::fixture;
@@ -55,7 +55,7 @@ fn spoken(message: &Message, view: &View, perspective: Perspective<'_>, transpor
     };
     let authority = fixture::authority();
     let octets_max = request.reply_octets_max();
-    let client = Client { perspective, az: None, octets_max, order: Order::once(1), authority: &authority };
+    let client = Client { perspective, az: None, octets_max, seed: 1, authority: &authority };
     match answer(request.question.as_ref().unwrap(), view, &client) {
         Outcome::Reply(reply) => shown(&request, &reply),
         Outcome::Follow(key) => format!("follow {key}\n"),

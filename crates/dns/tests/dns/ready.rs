@@ -1,12 +1,17 @@
 //! Questions that are asked again and again, and so answered from packets that are ready.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::{Edns, Message, ResponseCode};
+use hickory_proto::rr::Record;
+use portolan_core::endpoint::Endpoint;
+use portolan_core::name::Label;
 use portolan_core::view::View;
+use portolan_dns::server::{FollowsNothing, NoClients, NodeRole, Role};
 use portolan_dns::wire::Transport;
+use portolan_runtime::published::published;
 
 use crate::desked::Desked;
 use crate::fixture;
@@ -34,10 +39,77 @@ fn every_endpoint_comes_first_equally_often() {
             *first.entry(reply.answers[0].to_string()).or_default() += 1;
         }
         assert_eq!(first.len(), usize::from(count), "{first:?}");
-        // Which order is given is drawn; where there are more than are kept at once, it takes longer to even out.
+        // Which comes first is drawn.
         let fair = ASKED / u32::from(count);
-        let share = if count <= 8 { fair * 19 / 20..fair * 21 / 20 } else { fair * 4 / 5..fair * 6 / 5 };
+        let share = fair * 9 / 10..fair * 11 / 10;
         assert!(first.values().all(|count| share.contains(count)), "{first:?}");
+    }
+}
+
+/// What is ready is turned while it is copied: each time all answers and all their addresses are there, as in the first reply.
+#[test]
+fn however_it_is_turned_a_reply_says_the_same() {
+    let near = "eu-west-1a";
+    let node = NodeRole {
+        cluster: Label::fixed("prod"),
+        az: Some(near.to_owned()),
+        clients: Arc::new(NoClients),
+        follow: Arc::new(FollowsNothing),
+        forwarder: None,
+    };
+    let mut server = Desked::new(Role::Node(node), None, 200);
+    // Addresses of many lengths, one twice; those before the bar are near.
+    let services = [
+        "10.0.0.1 | 10.100.200.30 10.0.0.1 192.168.0.254 1.2.3.4",
+        "10.0.0.1 10.100.200.30 10.0.0.1 192.168.0.254 | 1.2.3.4",
+        "| 10.0.0.1 10.100.200.30 fd00::1 fd00::2 10.0.0.1 1.2.3.4 10.10.10.10 10.0.0.99 10.0.10.9 10.0.11.19",
+        "10.0.0.1 fd00::7",
+        "10.0.0.1",
+    ];
+    let mut view = fixture::view();
+    for (number, addresses) in services.iter().enumerate() {
+        let mut az = Some(near.to_owned());
+        let mut endpoints = Vec::new();
+        for (id, word) in addresses.split(' ').enumerate() {
+            if word == "|" {
+                az = None;
+                continue;
+            }
+            let port = 8000 + id as u16;
+            endpoints.push(Endpoint { az: az.clone(), ..fixture::endpoint(id as u32, word, port, 80) });
+        }
+        fixture::insert(&mut view, &format!("turned-{number}"), None, Some(endpoints));
+    }
+    server.server.view = published(view).1;
+    for (number, addresses) in services.iter().enumerate() {
+        let is_near: BTreeSet<&str> = addresses.split('|').next().unwrap_or_default().split_whitespace().collect();
+        for record_type in ["SRV", "A"] {
+            let name = format!("{}turned-{number}.prod.ecs.internal.", if record_type == "A" { "direct." } else { "" });
+            let mut asked = query(&name, record_type);
+            asked.set_edns(Edns::new());
+            asked.edns.as_mut().unwrap().set_max_payload(1232);
+            let asked = asked.to_vec().unwrap();
+            let mut said = BTreeSet::new();
+            let mut first = BTreeSet::new();
+            for _ in 0..700 {
+                let reply = server.ask(("10.0.0.1", Transport::Udp), &asked, Duration::ZERO).unwrap();
+                let reply = Message::from_vec(&reply).unwrap();
+                first.insert(reply.answers[0].data.to_string());
+                let sorted = |records: &[Record]| records.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+                said.insert((reply.answers.len(), sorted(&reply.answers), sorted(&reply.additionals)));
+            }
+            let (count, answers, additionals) = said.pop_first().unwrap();
+            assert!(said.is_empty(), "{name} {record_type} says {} other things", said.len());
+            assert_eq!(count, answers.len());
+            let alike = match (is_near.is_empty(), record_type) {
+                (true, _) => count,
+                (false, "A") => is_near.iter().filter(|address| address.contains('.')).count(),
+                (false, _) => addresses.split('|').next().unwrap_or_default().split_whitespace().count(),
+            };
+            assert_eq!(first.len(), alike, "{name} {record_type}: {first:?}");
+            let targets = addresses.split_whitespace().filter(|word| *word != "|").collect::<BTreeSet<_>>();
+            assert!(record_type == "A" || additionals.len() == targets.len(), "{name}: {additionals:?}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{RData, RecordType};
 use portolan_core::lookup::Zone;
 use portolan_core::view::{Readiness, View};
-use portolan_dns::answer::{Client, Order, Outcome, Perspective, answer};
+use portolan_dns::answer::{Client, Outcome, Perspective, answer};
 use portolan_dns::authority::{Authority, Ttl};
 use portolan_dns::wire::{Decoded, Transport, decode, encode};
 
@@ -21,11 +21,11 @@ const SRV_OCTETS: usize = 2 + 10 + 6 + "-ip-255-255-255-255-addr-ecs-internal-".
 const A_OCTETS: usize = 16;
 
 fn reply(view: &View, transport: Transport, payload: Option<u16>, record_type: &str) -> (Message, usize, usize) {
-    reply_in(Order::once(3), view, (transport, payload, record_type))
+    reply_in(3, view, (transport, payload, record_type))
 }
 
 fn reply_in(
-    order: Order,
+    seed: u64,
     view: &View,
     (transport, payload, record_type): (Transport, Option<u16>, &str),
 ) -> (Message, usize, usize) {
@@ -38,7 +38,7 @@ fn reply_in(
     let Decoded::Ask(request) = decode(&message.to_vec().unwrap(), transport) else { panic!("a good question") };
     let authority = fixture::authority();
     let octets_max = request.reply_octets_max();
-    let client = Client { perspective: Perspective::Registry, az: None, octets_max, order, authority: &authority };
+    let client = Client { perspective: Perspective::Registry, az: None, octets_max, seed, authority: &authority };
     let Outcome::Reply(reply) = answer(request.question.as_ref().unwrap(), view, &client) else { panic!("known") };
     let mut octets = Vec::new();
     encode(&request, &reply, &authority, &mut octets);
@@ -92,7 +92,7 @@ fn of_a_set_that_is_cut_every_endpoint_is_seen_soon() {
         let enough =
             |per_answer: usize| (f64::from(count) / per_answer as f64 * (f64::from(count).ln() + 9.0)) as usize;
         while seen.len() < count as usize {
-            let (message, ..) = reply_in(Order::once(questions as u64), &view, (transport, payload, "A"));
+            let (message, ..) = reply_in(questions as u64, &view, (transport, payload, "A"));
             per_answer = message.answers.len();
             seen.extend(message.answers.iter().map(ToString::to_string));
             questions += 1;

@@ -13,7 +13,7 @@ use portolan_core::name::{Label, ServiceKey};
 use portolan_core::refusal::shown;
 use portolan_core::selection::{Preference, behind, select};
 use portolan_core::view::ReverseName;
-use portolan_dns::answer::{Client, Order, Perspective};
+use portolan_dns::answer::{Client, Perspective};
 use portolan_dns::resolution::{Resolved, readiness_word, resolve as resolved};
 use portolan_runtime::http::Problem;
 
@@ -51,7 +51,7 @@ pub(super) async fn resolve(
         perspective: Perspective::Registry,
         az: None,
         octets_max: usize::from(u16::MAX),
-        order: Order::once(rand::random()),
+        seed: rand::random(),
         authority: &surface.shown.authority,
     };
     let found =
