@@ -13,5 +13,7 @@ mod found;
 mod scene;
 #[path = "operators/slips.rs"]
 mod slips;
+#[path = "operators/switches.rs"]
+mod switches;
 #[path = "operators/waits.rs"]
 mod waits;

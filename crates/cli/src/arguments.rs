@@ -88,14 +88,29 @@ pub(crate) enum Command {
     #[command(after_help = "Example:
   portolan nodes")]
     Nodes,
-    /// The links of this node: virtual addresses, where they lead, how much goes through
-    #[command(after_help = "Examples:
+    /// The links of this node: virtual addresses, where they lead, how much goes through; or a link off and on
+    #[command(
+        after_help = "With --off the service's name answers its endpoints' addresses, at once and on all nodes, until --on. Clients that hold
+the virtual address still reach it there. `portolan drain` lists what is off.
+
+Examples:
   portolan links
-  portolan links elasticsearch")]
+  portolan links elasticsearch
+  portolan links elasticsearch --off --reason 'slow since Tuesday'"
+    )]
     Links {
         /// SERVICE or SERVICE.CLUSTER
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         service: Option<String>,
+        /// Its name answers its endpoints' addresses, on all nodes
+        #[arg(long, requires = "service", conflicts_with = "on")]
+        off: bool,
+        /// Its name answers the virtual address again
+        #[arg(long, requires = "service")]
+        on: bool,
+        /// Why, for those who look
+        #[arg(long, requires = "off", value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// What a client would get for a name; asks the local sidecar, else the registry, and says which
     #[command(after_help = "Examples:

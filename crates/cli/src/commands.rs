@@ -151,7 +151,11 @@ pub(crate) async fn run<W: Write>(arguments: &Arguments, screen: &mut Screen<W>)
         Command::Services { name: None, cluster } => asker.services(cluster.as_deref(), screen).await,
         Command::Services { name: Some(name), cluster } => asker.service(name, cluster.as_deref(), screen).await,
         Command::Nodes => asker.nodes(screen).await,
-        Command::Links { service } => asker.links(service.as_deref(), screen).await,
+        Command::Links { service: Some(name), off: true, on: false, reason } => {
+            asker.switch_link(name, Change::Order(reason.clone()), screen).await
+        }
+        Command::Links { service: Some(name), on: true, .. } => asker.switch_link(name, Change::Undo, screen).await,
+        Command::Links { service, .. } => asker.links(service.as_deref(), screen).await,
         Command::Resolve { name } => asker.resolve(name, screen).await,
         Command::Explain { name } => asker.explain(name, screen).await,
         Command::Watch { service } => {

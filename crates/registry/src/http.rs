@@ -111,6 +111,7 @@ pub fn router(shown: Shown, intake: Arc<Intake>, jobs: &Jobs) -> Router {
         .route("/api/drain", get(orders::list))
         .route("/api/drain/nodes/{id}", post(orders::drain_node).delete(orders::undrain_node))
         .route("/api/drain/tasks/{id}", post(orders::drain_task).delete(orders::undrain_task))
+        .route("/api/links/{cluster}/{service}/off", post(orders::unlink).delete(orders::relink))
         .route("/api/evict/{id}", post(orders::evict).delete(orders::unevict))
         .route("/api/external", get(external::list))
         .route("/api/external/{cluster}/{service}", get(external::one).put(external::put).delete(external::delete))

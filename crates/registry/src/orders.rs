@@ -1,6 +1,6 @@
 //! Orders end by themselves: one about a task or a container is taken back an hour after nothing matched it any more.
 //!
-//! A node's drain stays until somebody undoes it: the node may be away for a long repair. After a start of the registry
+//! A node's drain stays until somebody undoes it: the node may be away for a long repair. So does a link that is off. After a start of the registry
 //! the hour begins anew. While the catalog is not current nothing is missed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -74,7 +74,7 @@ fn missed(catalog: &Catalog) -> BTreeSet<&Target> {
     let mut ids = HashSet::new();
     for target in catalog.stated.orders.keys() {
         match target {
-            Target::Node(_) => {}
+            Target::Node(_) | Target::Service(_) => {}
             Target::Task(id) | Target::Container(id) => {
                 missed.insert(target);
                 ids.insert(id.as_str());
@@ -89,7 +89,7 @@ fn missed(catalog: &Catalog) -> BTreeSet<&Target> {
     let tasks = catalog.stated.ecs.values().flat_map(|report| &report.tasks).map(|task| task.id.as_str());
     let matched: HashSet<&str> = runs.chain(tasks).filter(|id| ids.contains(id)).collect();
     missed.retain(|target| match target {
-        Target::Node(_) => false,
+        Target::Node(_) | Target::Service(_) => false,
         Target::Task(id) | Target::Container(id) => !matched.contains(id.as_str()),
     });
     missed

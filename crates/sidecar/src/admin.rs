@@ -160,10 +160,12 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
 }
 
 async fn links(State(admin): State<Arc<Admin>>) -> Json<Vec<Link>> {
-    Json(admin.links.iter().flat_map(Links::status).map(link).collect())
+    let view = admin.view.load();
+    Json(admin.links.iter().flat_map(Links::status).map(|status| link(status, &view)).collect())
 }
 
-fn link(status: LinkStatus) -> Link {
+fn link(status: LinkStatus, view: &portolan_core::view::View) -> Link {
+    let is_answered = view.service(&status.service).is_some_and(|service| service.virtual_address().is_some());
     let endpoints = status.ports.iter().filter_map(|port| port.endpoints.as_ref()).map(Vec::len).max();
     let port = |port: PortStatus| LinkPort {
         port: port.port,
@@ -175,7 +177,7 @@ fn link(status: LinkStatus) -> Link {
         service: status.service.service.to_string(),
         cluster: status.service.cluster.to_string(),
         address: status.address,
-        mode: "vip",
+        mode: if is_answered { "vip" } else { "direct" },
         ports: status.ports.into_iter().map(port).collect(),
         endpoints: endpoints.unwrap_or_default(),
         open: status.open,

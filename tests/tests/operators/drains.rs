@@ -44,7 +44,7 @@ fn what_is_drained_is_in_no_answer_and_its_open_connections_go_on() -> anyhow::R
         assert_eq!(scene.order(1)?, None);
         open.iter_mut().try_for_each(Talk::goes_on).with_context(|| format!("after drain {target} --undo"))?;
     }
-    assert_eq!(scene.portolan(&["drain"])?, "nothing is drained or evicted\n");
+    assert_eq!(scene.portolan(&["drain"])?, "nothing is drained or evicted, and no link is off\n");
     let again = scene.node().portolan(&["drain", "b", "--undo"])?;
     assert_eq!(again.code, Some(1), "{again:?}");
     assert!(again.error.contains("no such order stands"), "{}", again.error);

@@ -81,6 +81,20 @@ impl Asker<'_> {
         self.ordered(&change, &answer, screen)
     }
 
+    /// Switches a service's link off, or on again.
+    pub(super) async fn switch_link<W: Write>(
+        &self,
+        name: &str,
+        change: Change,
+        screen: &mut Screen<W>,
+    ) -> Result<Verdict, Failure> {
+        let registry = self.registry().await?;
+        let key = self.key(&registry, name, None).await?;
+        let path = format!("/api/links/{}/{}/off", escaped(&key.cluster), escaped(&key.service));
+        let answer = self.ask(&registry, change.question(&path)).await?;
+        self.ordered(&change, &answer, screen)
+    }
+
     fn ordered<W: Write>(
         &self,
         change: &Change,

@@ -14,11 +14,15 @@ const ID_CHARACTERS: usize = 12;
 /// Every order.
 pub(crate) fn orders<W: Write>(screen: &mut Screen<W>, list: &OrderList) -> io::Result<()> {
     if list.orders.is_empty() {
-        return screen.line("nothing is drained or evicted");
+        return screen.line("nothing is drained or evicted, and no link is off");
     }
     let mut table = Table::new(&["ORDER", "KIND", "OF", "FOR", "ENDPOINTS", "REASON"]);
     for order in &list.orders {
-        let target = if order.kind == "node" { &order.target } else { first(&order.target, ID_CHARACTERS) };
+        let target = if matches!(order.kind.as_str(), "node" | "service") {
+            &order.target
+        } else {
+            first(&order.target, ID_CHARACTERS)
+        };
         table.row(vec![
             order.order.as_str().into(),
             order.kind.as_str().into(),
@@ -35,6 +39,7 @@ pub(crate) fn orders<W: Write>(screen: &mut Screen<W>, list: &OrderList) -> io::
 pub(crate) fn ordered<W: Write>(screen: &mut Screen<W>, order: &Order) -> io::Result<()> {
     let (done, then) = match order.order.as_str() {
         "evict" => ("evicted", "out of every answer"),
+        "unlink" => ("off its link", "answered by their own addresses; the virtual address leads to them still"),
         _ => ("drained", "out of answers while anything better is left; open links finish"),
     };
     let endpoints =
@@ -44,7 +49,11 @@ pub(crate) fn ordered<W: Write>(screen: &mut Screen<W>, order: &Order) -> io::Re
 
 /// What was taken back just now.
 pub(crate) fn undone<W: Write>(screen: &mut Screen<W>, order: &Order) -> io::Result<()> {
-    let done = if order.order == "evict" { "evicted" } else { "drained" };
+    let done = match order.order.as_str() {
+        "evict" => "evicted",
+        "unlink" => "off its link",
+        _ => "drained",
+    };
     let since = age(Some(&order.since), screen.now);
     let reason = if order.reason.is_empty() { String::new() } else { format!(" ({})", order.reason) };
     screen.line(&format!("{} {} is back; it was {done} for {since}{reason}", order.kind, order.target))

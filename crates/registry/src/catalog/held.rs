@@ -199,6 +199,7 @@ impl Held {
     fn take_order(&mut self, target: &Target) {
         match target {
             Target::Node(node) => drop(self.marked.sites.insert(node.clone())),
+            Target::Service(service) => drop(self.marked.services.insert(service.clone())),
             Target::Task(task) => {
                 let tellers = self.index.records(task).iter().chain(self.index.reporters(task));
                 self.marked.sites.extend(tellers.cloned());
@@ -218,7 +219,7 @@ impl Held {
         }
         let is_meant = |declared: &Declared| match target {
             Target::Node(node) => declared.node == *node,
-            Target::Task(_) => false,
+            Target::Task(_) | Target::Service(_) => false,
             Target::Container(id) => declared.claims.iter().any(|claim| &claim.container.id == id),
         };
         let meant = self.declared.iter().filter(|(_, declared)| is_meant(declared));

@@ -186,6 +186,8 @@ pub(super) fn operator(stated: &Stated, node: &NodeKey, task: Option<&str>, cont
     orders(stated, node, task, container).fold(Operator::Nothing, |so_far, order| match (so_far, order.order) {
         (_, Order::Evict) | (Operator::Evicted, Order::Drain) => Operator::Evicted,
         (Operator::Nothing | Operator::Drained, Order::Drain) => Operator::Drained,
+        // Said of services, not of what runs.
+        (operator, Order::Unlink) => operator,
     })
 }
 

@@ -8,12 +8,13 @@ use portolan_core::evidence::ContainerReport;
 use portolan_core::name::{Label, ServiceKey};
 use portolan_core::naming::NameSource;
 use portolan_core::refusal::Refusal;
-use portolan_core::view::{Link, LinkPort};
+use portolan_core::view::{Link, LinkMode, LinkPort};
 
 use super::needs::{self, Claimants, Need, Records};
 use super::stated::Stated;
 use super::weigh::{NodeClaims, Weighed, weigh};
 use super::{Explained, StoppedTask, stopped};
+use crate::store::Target;
 use crate::store::record::Owner;
 
 /// What a service is built from.
@@ -57,7 +58,9 @@ pub(super) fn build(inputs: Inputs<'_>) -> Built {
     let wishes: Vec<_> = weighed.iter().filter(answered).map(|w| w.claim.container.link.ports.as_slice()).collect();
     let link = inputs.records.link.as_ref().and_then(|record| {
         let record = &record.value;
-        Some(Link { address: record.address?, mode: record.mode, ports: link_ports(&endpoints, &wishes) })
+        let is_off = inputs.stated.orders.contains_key(&Target::Service(inputs.key.clone()));
+        let mode = if is_off { LinkMode::Direct } else { record.mode };
+        Some(Link { address: record.address?, mode, ports: link_ports(&endpoints, &wishes) })
     });
     let refusals = excess.into_iter().chain(foreign).chain(refusals_without_port(&inputs)).collect();
     let candidates = weighed.into_iter().map(|w| w.candidate).collect();

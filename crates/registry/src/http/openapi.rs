@@ -26,6 +26,8 @@ use super::{api, events, external, names, nodes, orders, services, status, watch
         orders::undrain_task,
         orders::evict,
         orders::unevict,
+        orders::unlink,
+        orders::relink,
         external::list,
         external::one,
         external::put,

@@ -1,4 +1,4 @@
-//! Orders: what an operator takes out of answers, and puts back.
+//! Orders: what an operator takes out of answers, and puts back; and links that are to be left alone.
 //!
 //! A drain is undone by deleting it; so is an eviction. What an id means is looked up in the catalog, so that a slip of
 //! the pen is an error and not an order about nothing.
@@ -11,13 +11,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use portolan_core::endpoint::State as EndpointState;
-use portolan_core::name::NodeKey;
+use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::refusal::shown;
 use portolan_core::rules::{Decision, Rule};
 use portolan_runtime::http::Problem;
 
 use super::body::{Body, Fields};
 use super::read::{Patience, answer};
+use super::services::label;
 use super::topics::Topic;
 use super::{Shared, Surface, api, convert};
 use crate::catalog::{Candidate, Catalog};
@@ -28,7 +29,7 @@ const ORDERS_MAX: usize = 10_000;
 /// Longer than any reason that a person reads.
 const REASON_CHARACTERS_MAX: usize = 400;
 
-/// Every order that stands: drains and evictions.
+/// Every order that stands: drains, evictions, links that are off.
 #[utoipa::path(get, path = "/api/drain", tag = "orders",
     params(
         ("index" = Option<u64>, Query, description = "Answer once the list is past this index"),
@@ -137,6 +138,41 @@ pub(super) async fn unevict(State(surface): Shared, Path(id): Path<String>) -> R
     surface.take_back(Order::Evict, |catalog| find::ordered_run(&id, Order::Evict, catalog)).await
 }
 
+/// Has a service's name answer its endpoints' own addresses, at once and on all nodes. Who holds its virtual address still
+/// reaches it there.
+#[utoipa::path(post, path = "/api/links/{cluster}/{service}/off", tag = "orders",
+    params(("cluster" = String, Path, description = "Its cluster"), ("service" = String, Path, description = "Its name")),
+    request_body = Option<api::OrderReason>,
+    responses(
+        (status = 200, body = api::Order),
+        (status = 404, description = "No such service, or it has no link"),
+        (status = 415, description = "The body is not JSON"),
+        (status = 503, description = "Not loaded yet, or the store does not take it"),
+    ))]
+pub(super) async fn unlink(
+    State(surface): Shared,
+    Path((cluster, service)): Path<(String, String)>,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let reason = reason(body.as_ref())?;
+    surface.order(Order::Unlink, reason, |catalog| find::link(&cluster, &service, catalog)).await
+}
+
+/// Has its name answer the virtual address again.
+#[utoipa::path(delete, path = "/api/links/{cluster}/{service}/off", tag = "orders",
+    params(("cluster" = String, Path, description = "Its cluster"), ("service" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, body = api::Order, description = "The order that stood"),
+        (status = 404, description = "Its link is not off"),
+    ))]
+pub(super) async fn relink(
+    State(surface): Shared,
+    Path((cluster, service)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let key = ServiceKey { cluster: label("cluster", &cluster)?, service: label("service", &service)? };
+    surface.take_back(Order::Unlink, |_| Ok(Target::Service(key))).await
+}
+
 /// The reason in a body, made harmless; empty where there is none.
 fn reason(body: Option<&serde_json::Value>) -> Result<String, Problem> {
     let Some(body) = body else { return Ok(String::new()) };
@@ -201,6 +237,7 @@ fn shape(target: &Target, record: &OrderRecord, counts: &Counts<'_>) -> api::Ord
         Target::Node(key) => ("node", key.to_string(), counts.nodes.get(key)),
         Target::Task(id) => ("task", id.clone(), counts.runs.get(id.as_str())),
         Target::Container(id) => ("container", id.clone(), counts.runs.get(id.as_str())),
+        Target::Service(key) => ("service", key.to_string(), counts.services.get(key)),
     };
     api::Order {
         kind: kind.to_owned(),
@@ -208,6 +245,7 @@ fn shape(target: &Target, record: &OrderRecord, counts: &Counts<'_>) -> api::Ord
         order: match record.order {
             Order::Drain => "drain".to_owned(),
             Order::Evict => "evict".to_owned(),
+            Order::Unlink => "unlink".to_owned(),
         },
         since: convert::time(record.at_ms),
         reason: record.reason.clone(),
@@ -218,16 +256,22 @@ fn shape(target: &Target, record: &OrderRecord, counts: &Counts<'_>) -> api::Ord
 /// How many endpoints each order is about.
 struct Counts<'a> {
     nodes: HashMap<&'a NodeKey, u32>,
+    services: HashMap<&'a ServiceKey, u32>,
     /// By the ids of tasks and of containers, which are never the same.
     runs: HashMap<&'a str, u32>,
 }
 
 impl<'a> Counts<'a> {
     fn of(targets: impl IntoIterator<Item = &'a Target>, catalog: &'a Catalog) -> Self {
-        let (mut nodes, mut runs) = (HashMap::new(), HashMap::new());
+        let (mut nodes, mut services, mut runs) = (HashMap::new(), HashMap::new(), HashMap::new());
         for target in targets {
             match target {
                 Target::Node(key) => drop(nodes.insert(key, 0)),
+                Target::Service(key) => {
+                    let candidates = catalog.explained.get(key).map_or(&[][..], |explained| &explained.candidates);
+                    let count = candidates.iter().filter(|candidate| !is_over(candidate)).count();
+                    services.insert(key, u32::try_from(count).unwrap_or(u32::MAX));
+                }
                 Target::Task(id) | Target::Container(id) => drop(runs.insert(id.as_str(), 0)),
             }
         }
@@ -238,7 +282,7 @@ impl<'a> Counts<'a> {
                 runs.entry(id).and_modify(|count| *count += 1);
             }
         }
-        Counts { nodes, runs }
+        Counts { nodes, services, runs }
     }
 }
 

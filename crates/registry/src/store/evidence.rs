@@ -198,4 +198,6 @@ pub enum Order {
     Drain,
     /// Out for good.
     Evict,
+    /// A service's name answers its endpoints' addresses, although it has a virtual one; undone by deleting it.
+    Unlink,
 }

@@ -83,6 +83,8 @@ pub enum Target {
     Task(String),
     /// A container, by its id.
     Container(String),
+    /// A service's link.
+    Service(ServiceKey),
 }
 
 impl Key {
@@ -98,6 +100,10 @@ impl Key {
             ("order", Some("container"), Some(id), None) => id_part(id).map(Target::Container).map(Key::Order),
             ("order", Some("node"), Some(cluster), Some(node)) if parts.next().is_none() => {
                 labels(cluster, node).map(|(cluster, node)| Key::Order(Target::Node(NodeKey { cluster, node })))
+            }
+            ("order", Some("service"), Some(cluster), Some(service)) if parts.next().is_none() => {
+                labels(cluster, service)
+                    .map(|(cluster, service)| Key::Order(Target::Service(ServiceKey { cluster, service })))
             }
             ("name", Some(cluster), Some(node), Some(container)) if parts.next().is_none() => labels(cluster, node)
                 .zip(id_part(container))
@@ -162,6 +168,7 @@ impl fmt::Display for Key {
             Key::External(key) => write!(f, "external/{}/{}", key.cluster, key.service),
             Key::Resolved(key) => write!(f, "resolved/{}/{}", key.cluster, key.service),
             Key::Order(Target::Node(key)) => write!(f, "order/node/{}/{}", key.cluster, key.node),
+            Key::Order(Target::Service(key)) => write!(f, "order/service/{}/{}", key.cluster, key.service),
             Key::Order(Target::Task(id)) => write!(f, "order/task/{id}"),
             Key::Order(Target::Container(id)) => write!(f, "order/container/{id}"),
             Key::Other(path) => f.write_str(path),
@@ -195,6 +202,7 @@ mod tests {
             "order/node/prod/i-1",
             "order/task/0123",
             "order/container/0123",
+            "order/service/prod/web",
         ] {
             let key = Key::parse(path);
             assert!(!matches!(key, Key::Other(_)), "{path}");

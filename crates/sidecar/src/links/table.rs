@@ -181,9 +181,10 @@ impl LinkedService {
     }
 }
 
-/// An address outside the range would never reach us.
+/// Whatever its names answer: clients keep an address for ever. One outside the range would never reach us.
 fn linked_address(service: &Service, settings: &LinkSettings) -> Option<Ipv4Addr> {
-    service.virtual_address().filter(|address| settings.range.contains(address))
+    let address = service.link.as_ref().map(|link| link.address);
+    address.filter(|address| settings.range.contains(address))
 }
 
 /// Where `port` of `service` leads, best first.

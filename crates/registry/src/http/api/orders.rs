@@ -8,18 +8,18 @@ use utoipa::ToSchema;
 pub struct OrderList {
     /// The index at which the newest of them changed.
     pub index: u64,
-    /// Nodes first, then tasks, then containers, each in the order of their names.
+    /// Nodes first, then tasks, containers, and services, each in the order of their names.
     pub orders: Vec<Order>,
 }
 
 /// One order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
-    /// `node`, `task` or `container`.
+    /// `node`, `task`, `container` or `service`.
     pub kind: String,
-    /// What it is about: NODE.CLUSTER, or the whole id of a task or a container.
+    /// What it is about: NODE.CLUSTER, SERVICE.CLUSTER, or the whole id of a task or a container.
     pub target: String,
-    /// `drain`: out of answers while open links finish. `evict`: out for good.
+    /// `drain`: out of answers while open links finish. `evict`: out for good. `unlink`: a name answers addresses, not its link.
     pub order: String,
     /// Since when.
     pub since: String,

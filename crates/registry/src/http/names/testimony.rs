@@ -83,7 +83,7 @@ fn ordered(word: &str, order: Option<Ordered<'_>>) -> String {
     let what = match order {
         Some((Target::Node(_), _)) => "its node",
         Some((Target::Task(_), _)) => "its task",
-        Some((Target::Container(_), _)) | None => "it",
+        Some((Target::Container(_) | Target::Service(_), _)) | None => "it",
     };
     match order.map(|(_, order)| order.reason.as_str()).filter(|reason| !reason.is_empty()) {
         Some(reason) => format!("{word} {what}: {reason}"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portolan_core::name::{Label, NodeKey};
+use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::refusal::shown;
 use portolan_runtime::http::Problem;
 
@@ -28,7 +28,7 @@ pub(super) fn drained_node(id: &str, catalog: &Catalog) -> Result<NodeKey, Probl
     let (name, cluster) = node_name(id)?;
     let nodes = catalog.stated.orders.keys().filter_map(|target| match target {
         Target::Node(key) => Some(key),
-        Target::Task(_) | Target::Container(_) => None,
+        Target::Task(_) | Target::Container(_) | Target::Service(_) => None,
     });
     let is_meant = |key: &&NodeKey| key.node == name && cluster.as_ref().is_none_or(|cluster| &key.cluster == cluster);
     match nodes.filter(is_meant).collect::<Vec<_>>().as_slice() {
@@ -49,6 +49,17 @@ fn node_name(id: &str) -> Result<(Label, Option<Label>), Problem> {
     }
 }
 
+/// The service of that name, if it has a link.
+pub(super) fn link(cluster: &str, service: &str, catalog: &Catalog) -> Result<Target, Problem> {
+    let key = ServiceKey { cluster: label("cluster", cluster)?, service: label("service", service)? };
+    let known = catalog.view.service(&key).ok_or_else(|| {
+        let nearest = nearest(service, catalog.view.services.keys().map(|key| key.service.as_str()));
+        Problem::not_found(format!("there is no service `{key}`{nearest}"))
+    })?;
+    let detail = || format!("`{key}` has no link: its name answers its endpoints' addresses already");
+    known.link.is_some().then(|| Target::Service(key.clone())).ok_or_else(|| Problem::not_found(detail()))
+}
+
 /// The task or the container whose id begins so, of all that the catalog knows.
 pub(super) fn run(id: &str, catalog: &Catalog) -> Result<Target, Problem> {
     let candidates = catalog.explained.values().flat_map(|explained| &explained.candidates);
@@ -67,7 +78,7 @@ pub(super) fn ordered_run(id: &str, order: Order, catalog: &Catalog) -> Result<T
     let runs = orders.filter_map(|(target, _)| match target {
         Target::Task(id) => Some(Run::Task(id.as_str())),
         Target::Container(id) => Some(Run::Container(id.as_str())),
-        Target::Node(_) => None,
+        Target::Node(_) | Target::Service(_) => None,
     });
     chosen(short(id), &runs.collect())
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use portolan_core::endpoint::Protocol;
 use portolan_core::evidence::{ContainerReport, NodeReport};
 use portolan_core::name::Label;
+use portolan_core::naming::NameSource;
+use portolan_core::view::LinkMode;
 use portolan_proto::node_report;
 use tokio::sync::watch;
 
@@ -12,7 +14,7 @@ use super::*;
 use crate::catalog::{self, Catalog};
 use crate::intake::statement::{ExternalEndpoint, ExternalRecord, Order, OrderRecord, Statement, Target};
 use crate::store::evidence::{ClusterRecord, Deployment, ServiceRecord};
-use crate::store::record::{self, Presence};
+use crate::store::record::{self, LinkDecision, LinkRecord, Owner, Presence};
 use crate::store::{Key, Store, Transaction};
 use crate::testing::{NOW_MS, container, node, range, report, service};
 
@@ -150,6 +152,33 @@ async fn a_task_is_found_by_enough_of_its_id_and_so_is_a_container() {
         assert!(found.starts_with(expected), "{id}: {found}");
     }
     assert_eq!(world.catalog.load().stated.orders.len(), 0, "an error changes nothing");
+}
+
+#[tokio::test]
+async fn a_link_is_switched_off_by_its_service_and_on_again() {
+    let mut world = World::with_a_task().await;
+    let key = service("web");
+    let off = "/api/links/prod/web/off";
+    let (source, family) = (NameSource::Family, Some(Label::fixed("web")));
+    let owner = Owner { source, family, ecs_service: None, since_ms: NOW_MS, empty_since_ms: None };
+    world.store.commit(Transaction::at(NOW_MS).putting(Key::Owner(key.clone()), record::encode(&owner))).await.unwrap();
+    world.seen().await;
+    let found = problem(world.ask("POST", off, None).await);
+    assert_eq!(found, "404 : `web.prod` has no link: its name answers its endpoints' addresses already");
+    let (mode, address) = (LinkMode::Vip, Some([198, 18, 0, 9].into()));
+    let link = LinkRecord { mode, decided_by: LinkDecision::Auto, address, since_ms: NOW_MS };
+    world.store.commit(Transaction::at(NOW_MS).putting(Key::Link(key.clone()), record::encode(&link))).await.unwrap();
+    world.seen().await;
+    let mode = |world: &World| world.catalog.load().view.service(&key).unwrap().link.clone().map(|link| link.mode);
+    assert_eq!(mode(&world), Some(LinkMode::Vip));
+    let found = problem(world.ask("POST", "/api/links/prod/webb/off", None).await);
+    assert_eq!(found, "404 : there is no service `webb.prod`; did you mean `web`?");
+    let (status, order) = world.ask("POST", off, Some(json!({"reason": "slow"}))).await;
+    assert_eq!((status, &order["order"], &order["target"]), (200, &json!("unlink"), &json!("web.prod")));
+    assert_eq!(mode(&world), Some(LinkMode::Direct), "the address stays");
+    assert_eq!(world.ask("DELETE", off, None).await.0, 200);
+    assert_eq!(mode(&world), Some(LinkMode::Vip));
+    assert_eq!(world.ask("DELETE", off, None).await.0, 404);
 }
 
 #[tokio::test]
