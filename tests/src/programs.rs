@@ -113,6 +113,18 @@ impl Program {
         self.child.id()
     }
 
+    /// The process id of a sidecar's worker, which its keeper started.
+    ///
+    /// # Errors
+    /// While there is none.
+    pub fn worker_pid(&self) -> anyhow::Result<u32> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).context("look for the worker")?;
+        let worker =
+            children.split_ascii_whitespace().next().with_context(|| format!("{} keeps no worker", self.name))?;
+        Ok(worker.parse()?)
+    }
+
     /// The namespace it runs in.
     pub fn node(&self) -> &Arc<Namespace> {
         &self.node

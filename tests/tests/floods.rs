@@ -78,12 +78,12 @@ impl Scene {
     }
 
     fn is_not_harmed(&self, before_kb: u64) -> anyhow::Result<()> {
-        grew(&self.registry, before_kb)
+        grew(self.registry.pid(), before_kb)
     }
 }
 
-fn grew(program: &Program, before_kb: u64) -> anyhow::Result<()> {
-    let grown_kb = process::resident_peak_kb(program.pid())?.saturating_sub(before_kb);
+fn grew(pid: u32, before_kb: u64) -> anyhow::Result<()> {
+    let grown_kb = process::resident_peak_kb(pid)?.saturating_sub(before_kb);
     report::say(&format!("at most {grown_kb} kB more than the {before_kb} kB before"));
     anyhow::ensure!(grown_kb <= GROWTH_KB_MAX, "{grown_kb} kB more than before");
     Ok(())
@@ -219,7 +219,7 @@ fn names_of_others_that_nobody_answers_leave_the_zone_alone() -> anyhow::Result<
         Ok(())
     };
     eventually(PATIENCE, asks)?;
-    let before_kb = process::resident_kb(sidecar.pid())?;
+    let before_kb = process::resident_kb(sidecar.worker_pid()?)?;
     let socket = scene.host.inside(|| UdpSocket::bind("0.0.0.0:0"))??;
     let seed = 8;
     let dice = &mut StdRng::seed_from_u64(seed);
@@ -232,5 +232,5 @@ fn names_of_others_that_nobody_answers_leave_the_zone_alone() -> anyhow::Result<
     );
     let sent = sent.with_context(|| format!("seed {seed}"))?;
     report::say(&format!("{sent} questions for names that nobody answers"));
-    grew(&sidecar, before_kb)
+    grew(sidecar.worker_pid()?, before_kb)
 }

@@ -10,8 +10,11 @@ use portolan_runtime::jobs::{Jobs, stop_signal};
 use portolan_runtime::logging;
 use portolan_runtime::metrics::Metrics;
 use portolan_runtime::settings::{self, Setting};
+use portolan_sidecar::app::Process;
+use portolan_sidecar::links;
 use portolan_sidecar::settings as sidecar_settings;
-use portolan_sidecar::{links, standby};
+use portolan_sidecar::sockets::Sockets;
+use portolan_sidecar::standby::{self, Way};
 
 use crate::commands::Verdict;
 
@@ -65,10 +68,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
     let jobs = Jobs::new();
     let mut stop = stop_signal();
     let turn = tokio::select! {
-        turn = standby::wait_for_turn() => turn.context("wait for this sidecar's turn on the node")?,
+        turn = standby::wait_for_turn(Way::Wait) => turn.context("wait for this sidecar's turn on the node")?,
         () = &mut stop => return Ok(Verdict::Done),
     };
-    let _kept = turn.keep(&jobs);
+    let sockets = Arc::new(Sockets::default());
+    let _kept = turn.keep(&jobs, &sockets);
     let metrics = Arc::new(Metrics::new("portolan dev", env!("CARGO_PKG_VERSION")));
     metrics.register_jobs(&jobs);
     let bound = portolan_registry::app::start(&jobs, registry.settings, metrics.clone()).await?;
@@ -76,7 +80,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Verdict> {
     sidecar.registry = vec![format!("http://{}", bound.grpc)];
     // Each shows its own figures: the DNS series of both have the same names.
     let own = Arc::new(Metrics::new("portolan dev", env!("CARGO_PKG_VERSION")));
-    portolan_sidecar::app::start(&jobs, sidecar, own).await?;
+    portolan_sidecar::app::start(Process { jobs: &jobs, connections: &jobs, sockets: &sockets }, sidecar, own).await?;
     jobs.run_until_stopped(stop).await?;
     // Unlike a node's sidecar, which leaves its rules so that links are refused and never vanish into the net.
     if let Err(error) = links::cleanup() {

@@ -1,11 +1,12 @@
 //! Both listeners of one address: bound first, served later, so that a program starts with every port or not at all.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use portolan_runtime::jobs::Jobs;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::server::Server;
 use crate::udp::Socket;
@@ -55,6 +56,20 @@ impl Listeners {
         let address = udp.local_addr().map_err(error("udp"))?;
         let tcp = TcpListener::bind(address).await.map_err(error("tcp"))?;
         Ok(Listeners { udp, tcp, address })
+    }
+
+    /// Takes over two that are bound to one address and do not block.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn of(udp: std::net::UdpSocket, tcp: std::net::TcpListener) -> std::io::Result<Listeners> {
+        let address = tcp.local_addr()?;
+        Ok(Listeners { udp: Socket::of(UdpSocket::from_std(udp)?)?, tcp: TcpListener::from_std(tcp)?, address })
+    }
+
+    /// Both sockets, UDP's first, to hold duplicates of.
+    pub fn sockets(&self) -> [BorrowedFd<'_>; 2] {
+        [self.udp.as_fd(), self.tcp.as_fd()]
     }
 
     /// Where they listen.

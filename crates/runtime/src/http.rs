@@ -14,6 +14,7 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +91,15 @@ impl Listener {
     pub async fn bind(name: &'static str, addr: SocketAddr) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Bind { listener: name, addr, source };
         let socket = TcpListener::bind(addr).await.map_err(failed)?;
-        let addr = socket.local_addr().map_err(failed)?;
+        Self::of(name, socket).map_err(failed)
+    }
+
+    /// Takes over one that is bound. `name` stands in logs.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn of(name: &'static str, socket: TcpListener) -> io::Result<Self> {
+        let addr = socket.local_addr()?;
         logging::announce(name, addr);
         Ok(Listener { name, socket, addr, host_names: Vec::new() })
     }
@@ -105,6 +114,11 @@ impl Listener {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The socket, to hold a duplicate of.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Serves `router` behind the guard, as a job.

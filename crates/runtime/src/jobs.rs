@@ -113,6 +113,12 @@ impl Jobs {
         self.inner.shutdown.cancel();
     }
 
+    /// Waits until no job and no piece of work is left. Cancel-safe.
+    pub async fn idle(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
     /// Waits until shutdown is asked for. Cancel-safe.
     pub async fn shutdown_requested(&self) {
         self.inner.shutdown.cancelled().await;

@@ -3,7 +3,7 @@
 //! Everything is bound before anything is served. What this node may not do (no right to change the network, no port 53)
 //! is told and left out; what it can do without goes on.
 
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
 use portolan_runtime::metrics;
 use portolan_runtime::published::{Publisher, Reader, published};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::Uri;
 use tracing::{error, info};
@@ -32,11 +33,12 @@ use crate::admin::{self, Admin};
 use crate::docker::{self, DockerSettings};
 use crate::follow::{Follows, follows};
 use crate::identity::{Identity, Told};
-use crate::links::{self, LinkError, LinkLimits, LinkSettings, Links};
+use crate::links::{self, LinkError, LinkLimits, LinkSettings, Links, Runs};
 use crate::overlay::{Local, overlay};
 use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
+use crate::sockets::{Purpose, Sockets};
 use crate::subscription::{Provenance, Subscriber, Subscription};
 use crate::{connection, inspect, netlink, node_dns, prober, snapshot};
 
@@ -45,20 +47,38 @@ const INSPECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a start from a snapshot waits for Docker's first list. A list takes some ten milliseconds; a Docker that is
 /// stalled must not keep a node from its names.
 const FIRST_LIST_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a start without a snapshot waits for the registry's first word, where another sidecar served until now. A client's
+/// first question waits five seconds.
+const FIRST_VIEW_PATIENCE: Duration = Duration::from_secs(2);
 /// Where a registry's gRPC is when no setting says.
 const REGISTRY: &str = "http://127.0.0.1:8502";
+
+/// What a sidecar runs in.
+#[derive(Debug, Clone, Copy)]
+pub struct Process<'a> {
+    /// Everything but the connections of links.
+    pub jobs: &'a Jobs,
+    /// Those: they may go on while the next sidecar serves.
+    pub connections: &'a Jobs,
+    /// What is listened on, and what the sidecar before left.
+    pub sockets: &'a Arc<Sockets>,
+}
 
 /// Starts the sidecar; it runs until `jobs` are shut down.
 ///
 /// # Errors
 /// What cannot be meant in the settings, or bound.
-pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metrics>) -> anyhow::Result<()> {
+pub async fn start(
+    Process { jobs, connections, sockets }: Process<'_>,
+    settings: Settings,
+    metrics: Arc<metrics::Metrics>,
+) -> anyhow::Result<()> {
     let identity = identity(&settings)?;
     let authority = authority(&settings)?;
     let upstreams = Upstreams::new(settings.upstreams.as_deref(), &authority.zone).context("setting `upstreams`")?;
     let registries = registries(&settings)?;
     require_loopback("sidecar.admin", settings.sidecar.admin)?;
-    let listener = http::Listener::bind("admin", settings.sidecar.admin).await.context("setting `sidecar.admin`")?;
+    let listener = admin_listener(settings.sidecar.admin, sockets).await.context("setting `sidecar.admin`")?;
     info!(node = %identity.node, "this node is {}, at {:?}", identity.node, identity.addresses);
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("make the data folder `{}` (setting `data_dir`)", settings.data_dir.display()))?;
@@ -75,14 +95,21 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
     let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
     let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone(), prober);
-    if told.peek().readiness != Readiness::Loading {
+    jobs.start("connection", connection::run(registries.clone(), identity.clone(), registrar, subscriber));
+    if told.peek().readiness == Readiness::Loading && sockets.has_left() {
+        // Whoever waits in the queues of the sidecar before is not to be told that nothing is known.
+        let mut told = told.clone();
+        tokio::time::timeout(FIRST_VIEW_PATIENCE, told.wait_for(|view| view.readiness != Readiness::Loading))
+            .await
+            .ok();
+    } else if told.peek().readiness != Readiness::Loading {
         // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
         tokio::time::timeout(FIRST_LIST_PATIENCE, local.wait_for(|state| state.is_complete)).await.ok();
     }
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
 
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
-    let links = metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics));
+    let links = metrics.register(|metrics| links::start(Runs { jobs, connections, sockets }, with.0, with.1, metrics));
     let links = started(jobs, &settings, links);
     let role = NodeRole {
         cluster: identity.node.cluster.clone(),
@@ -95,7 +122,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     let (view, authority_too) = (answers.clone(), authority.clone());
     let gate = Gate::new(settings.dns.clone(), rand::random(), Beginning::now());
     let server = Server { view, authority: authority_too, role: Role::Node(role), gate, metrics: dns_metrics };
-    let dns = node_dns::start(jobs, settings.sidecar.dns.into(), Arc::new(server)).await;
+    let dns = node_dns::start(jobs, settings.sidecar.dns.into(), Arc::new(server), sockets).await;
     let admin = Admin {
         authority,
         registry_http: registry_http(&registries),
@@ -114,8 +141,18 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
         Roads { told: told.clone(), provenance: provenance.clone(), local, identity: identity.clone(), follows };
     jobs.start("overlay", lay_over(roads, answers_to));
     jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told, provenance));
-    jobs.start("connection", connection::run(registries, identity, registrar, subscriber));
+    sockets.close_rest();
     Ok(())
+}
+
+/// The socket that the sidecar before left, else a new one.
+async fn admin_listener(address: SocketAddr, sockets: &Sockets) -> anyhow::Result<http::Listener> {
+    let listener = match sockets.take_listener(Purpose::Admin, address) {
+        Some(left) => http::Listener::of("admin", TcpListener::from_std(left)?)?,
+        None => http::Listener::bind("admin", address).await?,
+    };
+    sockets.hold(&[(Purpose::Admin, listener.socket())])?;
+    Ok(listener)
 }
 
 /// Prints what this node would register, as soon as every container was seen once.

@@ -8,7 +8,8 @@
 //!
 //! - [`docker`], [`health`], [`registration`], `register`: the road up, what this node sees of its containers.
 //! - [`subscription`], [`links`], [`follow`], [`snapshot`]: the road down, what the registry tells of all.
-//! - `connection`: both calls on one connection. `overlay`: own evidence over the view. [`standby`]: one at a time.
+//! - `connection`: both calls on one connection. `overlay`: own evidence over the view. [`standby`]: one at a time;
+//!   [`keeper`]: never none; [`sockets`]: what they hand on.
 //! - `prober`: tries connections for the registry, which asks about nodes that fell silent.
 //! - [`netlink`]: the kernel's rules and routes. [`identity`], [`settings`], [`inspect`], `admin`: for people.
 
@@ -20,6 +21,7 @@ pub mod follow;
 pub mod health;
 pub mod identity;
 pub mod inspect;
+pub mod keeper;
 pub mod links;
 pub mod netlink;
 mod node_dns;
@@ -29,5 +31,6 @@ mod register;
 pub mod registration;
 pub mod settings;
 pub mod snapshot;
+pub mod sockets;
 pub mod standby;
 pub mod subscription;

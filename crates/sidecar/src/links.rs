@@ -19,9 +19,11 @@ use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Reader, published};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
+use tracing::warn;
 
 use crate::follow::Follows;
 use crate::netlink::{self, NetlinkError, Routes, Rules};
+use crate::sockets::{Purpose, Sockets};
 
 mod choice;
 mod connect;
@@ -129,12 +131,23 @@ impl Links {
     }
 }
 
+/// What runs for links, and the sockets that they share with others.
+#[derive(Debug, Clone, Copy)]
+pub struct Runs<'a> {
+    /// What ends when this sidecar ends to serve.
+    pub jobs: &'a Jobs,
+    /// Its connections, which may go on after that.
+    pub connections: &'a Jobs,
+    /// What is listened on.
+    pub sockets: &'a Sockets,
+}
+
 /// Starts links: routes, relay, rules, in this order, so that nothing is promised before it can be kept.
 ///
 /// # Errors
 /// Without the right to change the network, or when the relay's address cannot be listened on.
 pub fn start(
-    jobs: &Jobs,
+    Runs { jobs, connections, sockets }: Runs<'_>,
     settings: LinkSettings,
     (view, follows): (Reader<View>, Follows),
     metrics: &mut Registry,
@@ -146,8 +159,15 @@ pub fn start(
     let refused = |source| LinkError::Netlink { range, source };
     let routes = Routes { dns: *settings.relay.ip(), range: Some(range) };
     routes.assert().map_err(refused)?;
-    let listener =
-        relay::listen(settings.relay).map_err(|source| LinkError::Listen { address: settings.relay, source })?;
+    let left = sockets.take_listener(Purpose::Relay, settings.relay.into());
+    let listener = match left {
+        Some(left) => relay::listen_on(left, settings.relay),
+        None => relay::listen(settings.relay),
+    };
+    let listener = listener.map_err(|source| LinkError::Listen { address: settings.relay, source })?;
+    if let Err(error) = sockets.hold(&[(Purpose::Relay, listener.socket())]) {
+        warn!("no other process can hold the relay's socket: {error}");
+    }
     let relay_address = listener.address;
     let rules = Rules { range, relay: relay_address };
     let (first, _) = table::Table::default().next(&view.peek(), &settings);
@@ -156,7 +176,7 @@ pub fn start(
     let counters = Arc::new(counters::Counters::register(metrics));
     let relay = Arc::new(relay::Relay::new(settings.clone(), (view.clone(), follows), (table.clone(), counters)));
     jobs.start("links: kernel", kernel.keep(view, publisher, settings));
-    jobs.start("links: relay", relay.accept(jobs.clone(), listener));
+    jobs.start("links: relay", relay.accept(connections.clone(), listener));
     Ok(Links { relay: relay_address, table })
 }
 

@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use portolan_dns::listen::Listeners;
+use portolan_dns::listen::{BindError, Listeners};
 use portolan_dns::server::Server;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::logging;
-use tracing::error;
+use tracing::{error, warn};
+
+use crate::sockets::{Purpose, Sockets};
 
 /// How often a port that was taken is tried again.
 const AGAIN_EVERY: Duration = Duration::from_secs(1);
@@ -19,18 +21,18 @@ const AGAIN_EVERY: Duration = Duration::from_secs(1);
 pub(crate) type Bound = Arc<OnceLock<SocketAddr>>;
 
 /// Answers on `address` until shutdown. When this returns, the first attempt was made.
-pub(crate) async fn start(jobs: &Jobs, address: SocketAddr, server: Arc<Server>) -> Bound {
+pub(crate) async fn start(jobs: &Jobs, address: SocketAddr, server: Arc<Server>, sockets: &Arc<Sockets>) -> Bound {
     let bound = Bound::default();
-    match Listeners::bind(address).await {
+    match bind(address, sockets).await {
         Ok(listeners) => serve(jobs, listeners, server, &bound),
         Err(error) => {
             let error = anyhow::Error::from(error);
             error!("no DNS for containers on this node (setting `sidecar.dns`), tried again every second: {error:#}");
-            let (again, told) = (jobs.clone(), bound.clone());
+            let (again, told, sockets) = (jobs.clone(), bound.clone(), sockets.clone());
             jobs.start_work("node-dns", async move {
                 let listeners = loop {
                     tokio::time::sleep(AGAIN_EVERY).await;
-                    if let Ok(listeners) = Listeners::bind(address).await {
+                    if let Ok(listeners) = bind(address, &sockets).await {
                         break listeners;
                     }
                 };
@@ -39,6 +41,20 @@ pub(crate) async fn start(jobs: &Jobs, address: SocketAddr, server: Arc<Server>)
         }
     }
     bound
+}
+
+/// Takes over what the one before left, else binds; and has others hold it.
+async fn bind(address: SocketAddr, sockets: &Sockets) -> Result<Listeners, BindError> {
+    let left = sockets.take_socket(Purpose::DnsUdp, address).zip(sockets.take_listener(Purpose::DnsTcp, address));
+    let listeners = match left.and_then(|(udp, tcp)| Listeners::of(udp, tcp).ok()) {
+        Some(listeners) => listeners,
+        None => Listeners::bind(address).await?,
+    };
+    let [udp, tcp] = listeners.sockets();
+    if let Err(error) = sockets.hold(&[(Purpose::DnsUdp, udp), (Purpose::DnsTcp, tcp)]) {
+        warn!("no other process can hold the sockets of DNS: {error}");
+    }
+    Ok(listeners)
 }
 
 fn serve(jobs: &Jobs, listeners: Listeners, server: Arc<Server>, bound: &Bound) {
@@ -73,7 +89,7 @@ mod tests {
             metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
         };
         let jobs = Jobs::new();
-        let bound = start(&jobs, address, Arc::new(server)).await;
+        let bound = start(&jobs, address, Arc::new(server), &Arc::default()).await;
         tokio::time::sleep(3 * AGAIN_EVERY).await;
         assert_eq!(bound.get(), None, "another socket has the port");
         drop(taken);

@@ -59,9 +59,9 @@ fn main() -> Result<()> {
         }
     }
     figures.print();
-    for (name, program) in [("registry", &site.registry), ("sidecar", &site.sidecar), ("following sidecar", &follower)]
-    {
-        println!("{name}: {} kB resident", process::resident_kb(program.pid())?);
+    let (sidecar, following) = (site.sidecar.worker_pid()?, follower.worker_pid()?);
+    for (name, pid) in [("registry", site.registry.pid()), ("sidecar", sidecar), ("following sidecar", following)] {
+        println!("{name}: {} kB resident", process::resident_kb(pid)?);
     }
     Ok(())
 }

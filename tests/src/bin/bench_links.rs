@@ -45,10 +45,10 @@ fn main() -> Result<()> {
         eventually(PATIENCE, || request(linked, "/health").map(drop))?;
         for round in 0..rounds {
             for (name, to) in [("direct", direct), ("link", linked)] {
-                measure(round, name, to, sidecar.pid())?;
+                measure(round, name, to, sidecar.worker_pid()?)?;
             }
         }
-        println!("sidecar: {} kB resident", process::resident_kb(sidecar.pid())?);
+        println!("sidecar: {} kB resident", process::resident_kb(sidecar.worker_pid()?)?);
         Ok(())
     })??;
     Ok(())

@@ -43,7 +43,8 @@ fn main() -> Result<()> {
 }
 
 fn report(when: &str, site: &Site) -> Result<()> {
-    let (registry, sidecar) = (process::resident_kb(site.registry.pid())?, process::resident_kb(site.sidecar.pid())?);
+    let (registry, sidecar) =
+        (process::resident_kb(site.registry.pid())?, process::resident_kb(site.sidecar.worker_pid()?)?);
     println!("{when}: registry {registry} kB resident, sidecar {sidecar} kB resident");
     Ok(())
 }

@@ -7,7 +7,7 @@ mod batch;
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::libc::{in_pktinfo, in6_pktinfo};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, setsockopt, sockopt};
@@ -58,7 +58,12 @@ pub(crate) struct Socket {
 impl Socket {
     /// Binds `address`.
     pub(crate) async fn bind(address: SocketAddr) -> io::Result<Socket> {
-        let socket = UdpSocket::bind(address).await?;
+        Self::of(UdpSocket::bind(address).await?)
+    }
+
+    /// Takes over one that is bound.
+    pub(crate) fn of(socket: UdpSocket) -> io::Result<Socket> {
+        let address = socket.local_addr()?;
         let has_all_addresses = address.ip().is_unspecified();
         match address {
             SocketAddr::V4(_) if has_all_addresses => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
@@ -66,6 +71,11 @@ impl Socket {
             SocketAddr::V4(_) | SocketAddr::V6(_) => {}
         }
         Ok(Socket { socket, is_v6: address.is_ipv6(), has_all_addresses })
+    }
+
+    /// The socket, to hold a duplicate of.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Where it is bound.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddrV4;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Listening {
     pub(super) address: SocketAddrV4,
     listener: TcpListener,
+}
+
+impl Listening {
+    /// The socket, to hold a duplicate of.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+/// Takes over a socket that is bound to the relay's address.
+pub(super) fn listen_on(left: std::net::TcpListener, address: SocketAddrV4) -> io::Result<Listening> {
+    Ok(Listening { address, listener: TcpListener::from_std(left)? })
 }
 
 /// Binds the relay's socket.

@@ -13,7 +13,8 @@ use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Readiness, Serv
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Publisher, published};
 use portolan_sidecar::follow::follows;
-use portolan_sidecar::links::{LinkLimits, LinkSettings, Links, start};
+use portolan_sidecar::links::{LinkLimits, LinkSettings, Links, Runs, start};
+use portolan_sidecar::sockets::Sockets;
 use prometheus_client::registry::Registry;
 
 use super::host::{Host, Place, enter};
@@ -73,7 +74,13 @@ impl Rig {
                     node: None,
                     az: None,
                 };
-                let links = start(&owner, settings, (view, follows), &mut registry).unwrap();
+                let links = start(
+                    Runs { jobs: &owner, connections: &owner, sockets: &Sockets::default() },
+                    settings,
+                    (view, follows),
+                    &mut registry,
+                )
+                .unwrap();
                 ready.send((links, registry)).unwrap();
                 owner.finished().await.unwrap();
             });
