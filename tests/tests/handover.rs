@@ -106,7 +106,7 @@ impl Client {
     }
 
     /// No connection failed; but those that were open through a process that was killed may.
-    fn end(mut self, what: &str, killed_at: Option<Instant>) -> anyhow::Result<()> {
+    fn end(mut self, what: &str, killed: Option<(Instant, Instant)>) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.take().context("it runs once")?.join().map_err(|_| anyhow::anyhow!("the client panicked"))?;
         let seen = self.seen();
@@ -119,7 +119,8 @@ impl Client {
         ));
         assert!(longest < GAP_MAX, "{what}: {longest:?}");
         for failure in failed {
-            let was_open = killed_at.is_some_and(|at| failure.ended - failure.took <= at && failure.ended >= at);
+            let began = failure.ended - failure.took;
+            let was_open = killed.is_some_and(|(before, after)| began <= after && failure.ended >= before);
             assert!(was_open, "{what}: {:?} after {:?}", failure.failure, failure.took);
         }
         Ok(())
@@ -133,8 +134,9 @@ fn a_worker_that_is_killed_is_started_again_on_the_same_sockets() -> anyhow::Res
     let client = Client::start(scene.node(), scene.link);
     client.goes_on()?;
     let worker = scene.site.sidecar.worker_pid()?;
-    let killed_at = now();
-    kill_process(Pid::from_raw(worker.cast_signed()).context("a process id")?, Signal::KILL)?;
+    let killed = killing(worker, || {
+        Ok(kill_process(Pid::from_raw(worker.cast_signed()).context("a process id")?, Signal::KILL)?)
+    })?;
     // A question that comes now waits, too.
     let dug = scene.node().dig(NODE_DNS, &format!("{SERVICE}.production.ecs.internal A"))?;
     assert_eq!(dug.data("A"), [scene.link.ip().to_string()], "{}", dug.text);
@@ -142,7 +144,7 @@ fn a_worker_that_is_killed_is_started_again_on_the_same_sockets() -> anyhow::Res
     let next = eventually(PATIENCE, || scene.site.sidecar.worker_pid())?;
     assert_ne!(next, worker, "another one works");
     assert!(scene.site.sidecar.log().contains("the worker died"), "the keeper says so");
-    client.end("a worker killed", Some(killed_at))
+    client.end("a worker killed", Some(killed))
 }
 
 #[test]
@@ -153,13 +155,13 @@ fn a_sidecar_that_waits_goes_on_with_the_sockets_of_the_one_before() -> anyhow::
     second.wait_for_line("waiting until it ends")?;
     let client = Client::start(scene.node(), scene.link);
     client.goes_on()?;
-    let killed_at = now();
-    scene.site.sidecar.kill()?;
+    let worker = scene.site.sidecar.worker_pid()?;
+    let killed = killing(worker, || scene.site.sidecar.kill())?;
     let dug = scene.node().dig(NODE_DNS, &format!("{SERVICE}.production.ecs.internal A"))?;
     assert_eq!(dug.data("A"), [scene.link.ip().to_string()], "{}", dug.text);
     second.listening("relay")?;
     client.goes_on()?;
-    client.end("keeper and worker killed, another sidecar waited", Some(killed_at))?;
+    client.end("keeper and worker killed, another sidecar waited", Some(killed))?;
     // In an orderly end with somebody waiting, open connections go on, too.
     let mut open = scene.talk()?;
     let mut third = scene.another(&[])?;
@@ -194,6 +196,19 @@ fn a_new_sidecar_takes_over_and_the_old_one_finishes_its_connections() -> anyhow
     eventually(PATIENCE, || ended(&mut scene.site.sidecar))?;
     // It is the second that answers now.
     scene.talk()?.goes_on()
+}
+
+/// Kills, and waits until `worker` is gone; when that began and ended.
+fn killing(worker: u32, kill: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<(Instant, Instant)> {
+    let before = now();
+    kill()?;
+    eventually(PATIENCE, || {
+        let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
+        let is_gone = stat.is_empty() || stat.contains(") Z ");
+        anyhow::ensure!(is_gone, "the worker lives: {stat}");
+        Ok(())
+    })?;
+    Ok((before, now()))
 }
 
 fn ended(program: &mut Program) -> anyhow::Result<()> {

@@ -257,9 +257,9 @@ mod tests {
         let address = SocketAddr::from_abstract_name(b"portolan-sidecar-room").unwrap();
         let listener = StdListener::bind_addr(&address).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let jobs = Jobs::new();
+        let (jobs, sockets) = (Jobs::new(), Sockets::default());
         let listener = Some(UnixListener::from_std(listener).unwrap());
-        let _kept = Turn { listener, left: Duplicates::new() }.keep(&jobs, &Sockets::default());
+        let _kept = Turn { listener, left: Duplicates::new() }.keep(&jobs, &sockets);
         let is_let_go = async || {
             let stream = StdStream::connect_addr(&address).unwrap();
             let held = stream.try_clone().unwrap();
