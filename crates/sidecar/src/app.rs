@@ -81,7 +81,7 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     }
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
 
-    let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
+    let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone(), local.clone()));
     let links = metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics));
     let links = started(jobs, &settings, links);
     let role = NodeRole {

@@ -19,20 +19,24 @@ use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Reader, published};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::follow::Follows;
 use crate::netlink::{self, NetlinkError, Routes, Rules};
+use crate::registration::LocalState;
 
 mod choice;
 mod connect;
 mod counters;
+mod figures;
 mod kernel;
 mod pipes;
 mod pump;
 mod relay;
+mod series;
 mod table;
 
-pub use counters::{LinkStatus, PortStatus};
+pub use figures::{ClientStatus, EndpointStatus, LinkStatus, PortStatus};
 
 /// What links need to know.
 #[derive(Debug, Clone)]
@@ -125,7 +129,7 @@ impl Links {
 
     /// What `portolan links` shows: each link with its figures, in the order of their names.
     pub fn status(&self) -> Vec<LinkStatus> {
-        self.table.peek().status()
+        self.table.peek().status(Instant::now())
     }
 }
 
@@ -136,7 +140,7 @@ impl Links {
 pub fn start(
     jobs: &Jobs,
     settings: LinkSettings,
-    (view, follows): (Reader<View>, Follows),
+    (view, follows, local): (Reader<View>, Follows, Reader<LocalState>),
     metrics: &mut Registry,
 ) -> Result<Links, LinkError> {
     let range = settings.range;
@@ -150,11 +154,14 @@ pub fn start(
         relay::listen(settings.relay).map_err(|source| LinkError::Listen { address: settings.relay, source })?;
     let relay_address = listener.address;
     let rules = Rules { range, relay: relay_address };
-    let (first, _) = table::Table::default().next(&view.peek(), &settings);
+    let (first, _) = table::Table::default().next(&view.peek(), (&settings, Instant::now()));
     let kernel = kernel::Kernel::claim(rules, routes, first.open()).map_err(refused)?;
     let (publisher, table) = published(first);
+    let metrics = metrics.sub_registry_with_prefix("link");
     let counters = Arc::new(counters::Counters::register(metrics));
-    let relay = Arc::new(relay::Relay::new(settings.clone(), (view.clone(), follows), (table.clone(), counters)));
+    metrics.register_collector(Box::new(series::Series(table.clone())));
+    let from = (view.clone(), follows, local);
+    let relay = Arc::new(relay::Relay::new(settings.clone(), from, (table.clone(), counters)));
     jobs.start("links: kernel", kernel.keep(view, publisher, settings));
     jobs.start("links: relay", relay.accept(jobs.clone(), listener));
     Ok(Links { relay: relay_address, table })
