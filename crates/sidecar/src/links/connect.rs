@@ -79,7 +79,7 @@ impl Race {
     }
 
     fn note(&mut self, endpoint: &Experience) {
-        endpoint.connect_failed(self.step, Instant::now());
+        endpoint.connect_failed(Instant::now());
         self.failed += 1;
     }
 }

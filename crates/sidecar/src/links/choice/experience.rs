@@ -16,6 +16,8 @@ use super::ejection::{DOUBLINGS_MAX, FIRST, RESETS_MAX};
 
 /// Below this, differences are noise: a busy processor's, not the network's.
 const LATENCY_MIN: Duration = Duration::from_millis(1);
+/// What is to be out and is not, because too many are, is avoided where there is a choice.
+const LATENCY_OUT: Duration = Duration::from_millis(300);
 /// A new sample counts one part in so many.
 const SAMPLE_PART: u64 = 4;
 /// What is known of the latency halves in this time, so that a slow one is tried again although nobody chose it.
@@ -95,10 +97,10 @@ impl Experience {
         }
     }
 
-    /// A connect was refused, or not through after so long.
-    pub(in crate::links) fn connect_failed(&self, after: Duration, now: Instant) {
+    /// A connect was refused, or not through in time. That is no sample of the latency: it would keep others away for long
+    /// after it is well again.
+    pub(in crate::links) fn connect_failed(&self, now: Instant) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        self.sample(after, now);
         self.eject(now);
     }
 
@@ -131,7 +133,8 @@ impl Experience {
 
     /// How long connecting is expected to take.
     pub(in crate::links) fn latency(&self, now: Instant) -> Duration {
-        LATENCY_MIN.max(Duration::from_micros(self.aged_us(self.latency.load(Ordering::Relaxed), now)))
+        let least = if self.out_for(now).is_some() { LATENCY_OUT } else { LATENCY_MIN };
+        least.max(Duration::from_micros(self.aged_us(self.latency.load(Ordering::Relaxed), now)))
     }
 
     /// How long it is still out; `None`: it is not.

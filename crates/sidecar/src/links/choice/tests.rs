@@ -76,11 +76,11 @@ async fn better_ranks_come_first_and_what_is_ejected_last_of_all() {
         target(5, Rank::Unusable, Nearness::Node),
     ];
     assert_eq!(order(&targets, 1)[2..], [3, 4, 5]);
-    targets[0].endpoint.connect_failed(STEP, Instant::now());
+    targets[0].endpoint.connect_failed(Instant::now());
     assert_eq!(order(&targets, 1), [2, 3, 4, 5, 1]);
     tokio::time::advance(FIRST).await;
     assert_eq!(order(&targets, 1)[2..], [3, 4, 5], "its time is over");
-    targets[0].endpoint.connect_failed(STEP, Instant::now());
+    targets[0].endpoint.connect_failed(Instant::now());
     targets[0].endpoint.connected(STEP, Instant::now());
     assert_eq!(order(&targets, 1)[2..], [3, 4, 5], "a connect ends it");
 }
@@ -143,20 +143,30 @@ async fn at_most_half_are_out_and_never_the_only_one() {
         let out = ejection::Out::among(&targets, Instant::now());
         let count = targets.iter().filter(|target| out.is_out(target, Instant::now())).count();
         assert_eq!(count, number.min(2), "after {number} failures");
-        target.endpoint.connect_failed(STEP, Instant::now());
+        target.endpoint.connect_failed(Instant::now());
     }
     assert_eq!(order(&targets, 1).len(), 5);
     let only = equals(1);
-    only[0].endpoint.connect_failed(STEP, Instant::now());
+    only[0].endpoint.connect_failed(Instant::now());
     let behind = [only[0].clone(), target(9, Rank::Draining, Nearness::Node)];
     assert_eq!(order(&behind, 1), [1, 9]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_back_in_has_its_share_again_at_once() {
+    let targets = equals(3);
+    targets[0].endpoint.connect_failed(Instant::now());
+    assert_eq!(firsts(&targets, 300)[&1], 0);
+    tokio::time::advance(FIRST).await;
+    let firsts = firsts(&targets, 300);
+    assert!(firsts[&1] > 70, "{firsts:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_time_doubles_up_to_a_bound_and_begins_anew_for_what_was_well() {
     let endpoint = experience(1, Instant::now());
     let fail = || {
-        endpoint.connect_failed(STEP, Instant::now());
+        endpoint.connect_failed(Instant::now());
         endpoint.out_for(Instant::now()).map_or(0, |left| left.as_secs())
     };
     let mut times = Vec::new();
@@ -228,7 +238,7 @@ fn build(likes: &[Like], now: Instant) -> (Vec<Target>, Vec<InUse>) {
         let since = now - Duration::from_secs(age.into());
         let endpoint = experience(index as u16 + 1, since);
         open.extend((0..opened).map(|_| endpoint.begin()));
-        (0..failures).for_each(|_| endpoint.connect_failed(STEP, now));
+        (0..failures).for_each(|_| endpoint.connect_failed(now));
         Target { rank: ranks[rank], nearness: nearnesses[nearness], weight, endpoint }
     };
     let targets = likes.iter().enumerate().map(target).collect();
