@@ -1,7 +1,10 @@
-//! Endpoints that fail in every way that TCP allows: what a client of their link notices, and that no byte is another.
+//! Endpoints that fail in every way that TCP allows: what a client of their link notices, and that no byte is another. And
+//! endpoints that wish something of their link.
 
 #[path = "link_faults/client.rs"]
 mod client;
+#[path = "link_faults/options.rs"]
+mod options;
 #[path = "link_faults/scene.rs"]
 mod scene;
 #[path = "link_faults/server.rs"]
@@ -15,7 +18,7 @@ use anyhow::Context;
 use client::{End, Exchange, Load, end_of, exchange, summary};
 use portolan_tests::wait::{PATIENCE, eventually, now};
 use portolan_tests::{needs, report};
-use scene::Scene;
+use scene::{Declared, Scene};
 use server::Manner::{Echo, Hang, Reset, ResetAfter, Slow};
 
 /// After so long without an answer a client gives up.
@@ -122,7 +125,7 @@ fn the_last_endpoint_goes(scene: &Scene, services: &[&'static str]) -> anyhow::R
     let (link, good) = (scene.link("lost", 3)?, scene.link("good", 3)?);
     let port = |name: &str| 9001 + services.iter().position(|service| *service == name).unwrap_or_default() as u16;
     let places = scene.backends.iter().map(|backend| SocketAddr::new(backend.addr(), port("good")));
-    scene.register(vec![("good", places.collect())])?;
+    scene.register(vec![Declared { name: "good", places: places.collect(), meta: Vec::new() }])?;
     eventually(PATIENCE, || match scene.node.inside(|| exchange(link, 1, CLIENT_PATIENCE))?.end {
         End::Refused => Ok(()),
         other => anyhow::bail!("{other:?}"),

@@ -30,6 +30,7 @@ mod connect;
 mod counters;
 mod figures;
 mod kernel;
+mod options;
 mod pipes;
 mod pump;
 mod relay;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use portolan_core::evidence::ContainerReport;
 use portolan_tests::http::Answer;
 use portolan_tests::janitor::{self, Kind};
 use portolan_tests::namespace::{Namespace, Network};
@@ -18,8 +19,13 @@ use tokio::sync::mpsc;
 
 use super::server::{Manner, serve};
 
-/// A service and the places of its endpoints.
-pub(crate) type Declared = (&'static str, Vec<SocketAddr>);
+/// A service, the places of its endpoints, and their metadata.
+#[derive(Debug, Clone)]
+pub(crate) struct Declared {
+    pub(crate) name: &'static str,
+    pub(crate) places: Vec<SocketAddr>,
+    pub(crate) meta: Vec<(String, String)>,
+}
 
 /// Everything, for as long as a test needs it.
 pub(crate) struct Scene {
@@ -40,7 +46,7 @@ impl Scene {
         for (number, (name, manners)) in manners.iter().enumerate() {
             let port = 9001 + number as u16;
             let places = backends.iter().zip(manners).map(|(backend, manner)| serve(backend, port, *manner));
-            services.push((name, places.collect::<anyhow::Result<_>>()?));
+            services.push(Declared { name, places: places.collect::<anyhow::Result<_>>()?, meta: Vec::new() });
         }
         let data = |name: &str| -> anyhow::Result<PathBuf> { janitor::folder(&janitor::unique(name), Kind::Folder) };
         let registry_data = format!("--data-dir={}", data("registry")?.display());
@@ -108,17 +114,23 @@ fn keep_registered(at: IpAddr, mut wanted: mpsc::Receiver<Vec<Declared>>) -> any
             tokio::select! {
                 services = wanted.recv() => {
                     let Some(services) = services else { return Ok(()) };
-                    let places = services.iter().flat_map(|(name, places)| places.iter().map(move |place| (*name, place)));
-                    // A place keeps its id over registrations.
-                    let id = |place: &SocketAddr| match place.ip() {
-                        IpAddr::V4(ip) => u64::from(u32::from(ip)) << 16 | u64::from(place.port()),
-                        IpAddr::V6(_) => 0,
-                    };
-                    let containers = places.map(|(name, place)| container(name, id(place), place.ip(), place.port()));
+                    let places = services.iter().flat_map(|service| service.places.iter().map(move |place| (service, place)));
+                    let containers = places.map(|(service, place)| reported(service, *place));
                     node.register(containers.collect::<anyhow::Result<_>>()?).await?;
                 }
                 _ = beat.tick() => node.heartbeat().await?,
             }
         }
     })
+}
+
+fn reported(service: &Declared, place: SocketAddr) -> anyhow::Result<ContainerReport> {
+    // A place keeps its id over registrations.
+    let id = match place.ip() {
+        IpAddr::V4(ip) => u64::from(u32::from(ip)) << 16 | u64::from(place.port()),
+        IpAddr::V6(_) => 0,
+    };
+    let mut report = container(service.name, id, place.ip(), place.port())?;
+    report.meta.clone_from(&service.meta);
+    Ok(report)
 }

@@ -1,6 +1,6 @@
 //! Figures over all links, for `/metrics`, and what one open connection counts.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     limit,
     /// Not to a link.
     stray,
+    /// It was as old as it may become.
+    aged,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,6 +73,25 @@ impl Counters {
     }
 }
 
+/// A side of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    pub(super) fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// How far a connection is: bytes both ways, and whether the last ones were the endpoint's.
+pub(super) type Progress = (u64, bool);
+
 /// One open connection: counted while it lives.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -78,6 +99,8 @@ pub(super) struct Open {
     figures: Arc<LinkFigures>,
     endpoint: OnceLock<InUse>,
     is_answered: AtomicBool,
+    bytes: AtomicU64,
+    is_last_from_server: AtomicBool,
 }
 
 impl Open {
@@ -85,8 +108,14 @@ impl Open {
     pub(super) fn begin(counters: &Arc<Counters>, figures: &Arc<LinkFigures>, max: usize) -> Option<Open> {
         let before = figures.open.fetch_add(1, Ordering::Relaxed);
         counters.open.inc();
-        let (endpoint, is_answered) = (OnceLock::new(), AtomicBool::new(false));
-        let open = Open { counters: counters.clone(), figures: figures.clone(), endpoint, is_answered };
+        let open = Open {
+            counters: counters.clone(),
+            figures: figures.clone(),
+            endpoint: OnceLock::new(),
+            is_answered: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            is_last_from_server: AtomicBool::new(false),
+        };
         figures.total.fetch_add(1, Ordering::Relaxed);
         (before < max).then_some(open)
     }
@@ -97,18 +126,23 @@ impl Open {
         self.endpoint.set(endpoint).ok();
     }
 
-    pub(super) fn relayed(&self, bytes: usize) {
+    /// So much came from that side.
+    pub(super) fn relayed(&self, from: Side, bytes: usize) {
         let bytes = bytes as u64;
         self.figures.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.counters.bytes.inc_by(bytes);
-        self.endpoint.get().into_iter().for_each(|endpoint| endpoint.relayed(bytes));
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.is_last_from_server.store(from == Side::Server, Ordering::Relaxed);
+        let Some(endpoint) = self.endpoint.get() else { return };
+        endpoint.relayed(bytes);
+        if from == Side::Server && !self.is_answered.load(Ordering::Relaxed) {
+            self.is_answered.store(true, Ordering::Relaxed);
+            endpoint.answered(Instant::now());
+        }
     }
 
-    /// The endpoint sent something.
-    pub(super) fn answered(&self) {
-        if !self.is_answered.swap(true, Ordering::Relaxed) {
-            self.endpoint.get().into_iter().for_each(|endpoint| endpoint.answered(Instant::now()));
-        }
+    pub(super) fn progress(&self) -> Progress {
+        (self.bytes.load(Ordering::Relaxed), self.is_last_from_server.load(Ordering::Relaxed))
     }
 
     /// The endpoint reset the connection, or fell silent.

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::counters::{Open, Outcome};
+use super::counters::{Open, Outcome, Side};
 use super::pipes::Pipes;
 use super::relay::reset;
 
@@ -48,27 +48,13 @@ enum Moved {
     Bytes(usize, Option<Box<[u8]>>),
 }
 
-/// A side of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Client,
-    Server,
-}
-
 /// Which side failed: it reset, vanished, or no longer takes anything.
 #[derive(Debug)]
 struct Failed(Side);
 
-impl Side {
-    fn failed(self) -> impl Fn(io::Error) -> Failed {
-        move |_| Failed(self)
-    }
-
-    fn other(self) -> Side {
-        match self {
-            Side::Client => Side::Server,
-            Side::Server => Side::Client,
-        }
+impl Failed {
+    fn of(side: Side) -> impl Fn(io::Error) -> Failed {
+        move |_| Failed(side)
     }
 }
 
@@ -121,12 +107,9 @@ async fn one_way<'a>(
         match poll_fn(|cx| poll_move(cx, &mut from, (&to, side))).await? {
             Moved::End => break,
             Moved::Bytes(count, rest) => {
-                meters.open.relayed(count);
-                if side == Side::Server {
-                    meters.open.answered();
-                }
+                meters.open.relayed(side, count);
                 if let Some(rest) = rest {
-                    write_all(&to, &rest).await.map_err(side.other().failed())?;
+                    write_all(&to, &rest).await.map_err(Failed::of(side.other()))?;
                 }
                 if count == BUFFER_BYTES {
                     // Boxed: few connections are bulk transfers, and all would keep room for it.
@@ -149,7 +132,7 @@ fn poll_move(
 ) -> Poll<Result<Moved, Failed>> {
     BUFFER.with_borrow_mut(|buffer| {
         let mut read = ReadBuf::new(buffer);
-        ready!(Pin::new(from).poll_read(cx, &mut read)).map_err(side.failed())?;
+        ready!(Pin::new(from).poll_read(cx, &mut read)).map_err(Failed::of(side))?;
         let bytes = read.filled();
         if bytes.is_empty() {
             return Poll::Ready(Ok(Moved::End));
@@ -179,12 +162,12 @@ async fn splice_on(from: &TcpStream, to: &TcpStream, (side, meters): (Side, Mete
                 Ok(0) => return Err(Failed(side.other())),
                 Ok(moved) => left -= moved,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    to.writable().await.map_err(side.other().failed())?;
+                    to.writable().await.map_err(Failed::of(side.other()))?;
                 }
                 Err(_) => return Err(Failed(side.other())),
             }
         }
-        meters.open.relayed(filled);
+        meters.open.relayed(side, filled);
         if filled < SPLICE_BYTES_MIN {
             pipe.give_back();
             return Ok(());

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use portolan_core::labels::LinkOptions;
 use portolan_core::view::View;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
@@ -23,6 +24,7 @@ use super::LinkSettings;
 use super::choice::{Draws, Target, choose};
 use super::connect::{self, Patience, configure};
 use super::counters::{Counters, Open, Outcome};
+use super::options::{self, Sides};
 use super::pipes::Pipes;
 use super::pump::{self, Meters};
 use super::table::{Link, Table, Targets};
@@ -116,7 +118,7 @@ impl Relay {
             return self.limited(&client, &link, format_args!("{} over all links", self.room_max));
         };
         link.figures.called_by(self.local.peek().callers.get(&from.ip()));
-        let serve = self.clone().serve(client, link, (open, permit));
+        let serve = self.clone().serve((client, from), link, (open, permit));
         // Boxed, because the wrappers of a piece of work each keep room for it.
         jobs.start_work("link", Box::pin(serve));
     }
@@ -141,7 +143,7 @@ impl Relay {
 
     async fn serve(
         self: Arc<Self>,
-        mut client: TcpStream,
+        (mut client, from): (TcpStream, SocketAddr),
         link: Arc<Link>,
         (open, permit): (Open, OwnedSemaphorePermit),
     ) {
@@ -149,9 +151,15 @@ impl Relay {
         let connected = Box::pin(self.connect(&link, &open)).await;
         drop(link);
         let outcome = match connected {
-            Ok(mut server) => {
+            Ok((mut server, options)) => {
+                let sides = Sides { client: &mut client, server: &mut server };
                 let meters = Meters { open: &open, pipes: &self.pipes };
-                pump::relay(&mut client, &mut server, meters).await
+                if options == LinkOptions::default() {
+                    pump::relay(sides.client, sides.server, meters).await
+                } else {
+                    // Boxed: few connections have options, and all would keep room for them.
+                    Box::pin(options::relay(sides, (options, from), meters)).await
+                }
             }
             Err(why) => {
                 reset(&client);
@@ -162,7 +170,7 @@ impl Relay {
         drop(permit);
     }
 
-    async fn connect(&self, link: &Link, open: &Open) -> Result<TcpStream, Outcome> {
+    async fn connect(&self, link: &Link, open: &Open) -> Result<(TcpStream, LinkOptions), Outcome> {
         let limits = &self.settings.limits;
         let Some(known) = self.targets(link).await else {
             debug!(service.name = %link.key, "endpoints of {} did not become known in time", link.key);
@@ -184,8 +192,9 @@ impl Relay {
             open.endpoints_failed(failed);
         }
         let (server, endpoint) = connected.ok_or(Outcome::unreachable)?;
+        let options = endpoint.options;
         open.reached(endpoint);
-        Ok(server)
+        Ok((server, options))
     }
 
     fn newest_targets(&self, link: &Link) -> Option<Arc<[Target]>> {
@@ -210,7 +219,7 @@ impl Relay {
 }
 
 /// Where the client wanted to go before our rules sent it here.
-fn original_destination(client: &TcpStream) -> Option<SocketAddrV4> {
+pub(super) fn original_destination(client: &TcpStream) -> Option<SocketAddrV4> {
     SockRef::from(client).original_dst_v4().ok()?.as_socket_ipv4()
 }
 

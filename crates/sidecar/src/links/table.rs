@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use portolan_core::endpoint::{Endpoint, Protocol};
+use portolan_core::labels::LinkOptions;
 use portolan_core::name::ServiceKey;
 use portolan_core::reach::may_be_reached;
 use portolan_core::selection::Rank;
@@ -222,8 +223,9 @@ fn targets(service: &Service, port: LinkPort, (settings, met, now): (&LinkSettin
             return None;
         }
         let address = SocketAddr::new(ip, endpoint.port);
-        let known = met.get(&address).filter(|known| known.is_of(endpoint, address));
-        let new = || Arc::new(Experience::new(endpoint.key.clone(), address, now));
+        let options = LinkOptions::of(&endpoint.meta);
+        let known = met.get(&address).filter(|known| known.is_of(endpoint, (address, options)));
+        let new = || Arc::new(Experience::new(endpoint.key.clone(), address, (options, now)));
         let nearness = Nearness::of(endpoint, settings);
         let experience = known.map_or_else(new, |known| Arc::clone(known));
         Some(Target { rank, nearness, weight: endpoint.weight, endpoint: experience })

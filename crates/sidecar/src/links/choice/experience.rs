@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use portolan_core::endpoint::{Endpoint, EndpointKey};
+use portolan_core::labels::LinkOptions;
 use tokio::time::Instant;
 
 use super::ejection::{DOUBLINGS_MAX, FIRST, RESETS_MAX};
@@ -28,6 +29,8 @@ const LATENCY_HALF_LIFE: Duration = Duration::from_secs(5);
 pub(in crate::links) struct Experience {
     /// Where it is.
     pub(in crate::links) address: SocketAddr,
+    /// What it wishes of its connections.
+    pub(in crate::links) options: LinkOptions,
     key: EndpointKey,
     since: Instant,
     open: AtomicUsize,
@@ -59,9 +62,14 @@ pub(in crate::links) struct Met {
 }
 
 impl Experience {
-    pub(in crate::links) fn new(key: EndpointKey, address: SocketAddr, since: Instant) -> Experience {
+    pub(in crate::links) fn new(
+        key: EndpointKey,
+        address: SocketAddr,
+        (options, since): (LinkOptions, Instant),
+    ) -> Experience {
         Experience {
             address,
+            options,
             key,
             since,
             open: AtomicUsize::default(),
@@ -77,8 +85,8 @@ impl Experience {
     }
 
     /// Whether it is of that endpoint at that address: what another run did says nothing.
-    pub(in crate::links) fn is_of(&self, endpoint: &Endpoint, address: SocketAddr) -> bool {
-        self.address == address && self.key == endpoint.key
+    pub(in crate::links) fn is_of(&self, endpoint: &Endpoint, (address, options): (SocketAddr, LinkOptions)) -> bool {
+        self.address == address && self.key == endpoint.key && self.options == options
     }
 
     /// Counts an attempt or a connection for as long as it lives.

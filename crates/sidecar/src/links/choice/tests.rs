@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use portolan_core::endpoint::{EndpointKey, Run};
+use portolan_core::labels::LinkOptions;
 use portolan_core::name::{Label, NodeKey};
 use proptest::prelude::*;
 
@@ -26,7 +27,7 @@ fn of(address: SocketAddr, since: Instant) -> Arc<Experience> {
         container_port: 80,
         protocol: portolan_core::endpoint::Protocol::Tcp,
     };
-    Arc::new(Experience::new(key, address, since))
+    Arc::new(Experience::new(key, address, (LinkOptions::default(), since)))
 }
 
 fn target(port: u16, rank: Rank, nearness: Nearness) -> Target {
