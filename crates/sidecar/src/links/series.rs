@@ -59,31 +59,32 @@ const OF_ENDPOINTS: [Figure<EndpointStatus>; 7] = [
 ];
 
 impl Collector for Series {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let links = self.0.peek().status(Instant::now());
-        let used = links.iter().filter(|link| link.total > 0).map(|link| (named(&link.service), link, link.total));
-        encode_all(&mut encoder, &OF_LINKS, &most(used))?;
-        let endpoints = links.iter().flat_map(|link| link.endpoints.iter().map(move |endpoint| (link, endpoint)));
-        let used = endpoints.filter(|(_, endpoint)| endpoint.total + endpoint.failures > 0).map(|(link, endpoint)| {
-            let mut labels = named(&link.service);
-            labels.push(("endpoint", endpoint.address.to_string()));
-            (labels, endpoint, endpoint.total)
-        });
-        encode_all(&mut encoder, &OF_ENDPOINTS, &most(used))?;
-        let pairs = links.iter().flat_map(|link| link.clients.iter().map(move |client| (link, client)));
-        let pairs = pairs.map(|(link, client)| {
-            let mut labels = named(&link.service);
-            let client_of = |part: fn(&ServiceKey) -> String| client.service.as_ref().map(part).unwrap_or_default();
-            labels.push(("client_cluster", client_of(|key| key.cluster.to_string())));
-            labels.push(("client_service", client_of(|key| key.service.to_string())));
-            (labels, &client.total, client.total)
-        });
-        let of_pairs: [Figure<u64>; 1] =
-            [("client_connections", "Connections accepted, by client and service", MetricType::Counter, |total| {
-                *total
-            })];
-        encode_all(&mut encoder, &of_pairs, &most(pairs))
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        encode(&self.0.peek().status(Instant::now()), encoder)
     }
+}
+
+fn encode(links: &[LinkStatus], mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let used = links.iter().filter(|link| link.total > 0).map(|link| (named(&link.service), link, link.total));
+    encode_all(&mut encoder, &OF_LINKS, &most(used))?;
+    let endpoints = links.iter().flat_map(|link| link.endpoints.iter().map(move |endpoint| (link, endpoint)));
+    let used = endpoints.filter(|(_, endpoint)| endpoint.total + endpoint.failures > 0).map(|(link, endpoint)| {
+        let mut labels = named(&link.service);
+        labels.push(("endpoint", endpoint.address.to_string()));
+        (labels, endpoint, endpoint.total)
+    });
+    encode_all(&mut encoder, &OF_ENDPOINTS, &most(used))?;
+    let pairs = links.iter().flat_map(|link| link.clients.iter().map(move |client| (link, client)));
+    let pairs = pairs.map(|(link, client)| {
+        let mut labels = named(&link.service);
+        let client_of = |part: fn(&ServiceKey) -> String| client.service.as_ref().map(part).unwrap_or_default();
+        labels.push(("client_cluster", client_of(|key| key.cluster.to_string())));
+        labels.push(("client_service", client_of(|key| key.service.to_string())));
+        (labels, &client.total, client.total)
+    });
+    let of_pairs: [Figure<u64>; 1] =
+        [("client_connections", "Connections accepted, by client and service", MetricType::Counter, |total| *total)];
+    encode_all(&mut encoder, &of_pairs, &most(pairs))
 }
 
 fn named(service: &ServiceKey) -> Labels {
@@ -119,4 +120,72 @@ fn encode_all<T>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use portolan_core::name::Label;
+    use prometheus_client::registry::Registry;
+
+    use super::super::figures::ClientStatus;
+    use super::*;
+
+    fn shown(links: &[LinkStatus]) -> String {
+        #[derive(Debug)]
+        struct Fixed(Vec<LinkStatus>);
+        impl Collector for Fixed {
+            fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+                encode(&self.0, encoder)
+            }
+        }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Fixed(links.to_vec())));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    fn link(name: &'static str, total: u64) -> LinkStatus {
+        let service = ServiceKey { cluster: Label::fixed("prod"), service: Label::fixed(name) };
+        let endpoint = EndpointStatus {
+            address: "10.0.0.1:32768".parse().unwrap(),
+            nearness: "az".to_owned(),
+            weight: 1,
+            open: 1,
+            total,
+            bytes: 5,
+            failures: 2,
+            ejections: 1,
+            ejected_ms: 10,
+            connect_us: 200,
+        };
+        let clients =
+            vec![ClientStatus { service: Some(service.clone()), total: 3 }, ClientStatus { service: None, total: 1 }];
+        let (endpoints, clients) = if total > 0 { (vec![endpoint], clients) } else { (Vec::new(), Vec::new()) };
+        let (ports, address) = (Vec::new(), [198, 18, 0, 1].into());
+        LinkStatus { service, address, ports, endpoints, clients, open: 1, total, failures: 2, limited: 0, bytes: 5 }
+    }
+
+    #[test]
+    fn what_was_used_has_series_and_nothing_else() {
+        let text = shown(&[link("a", 4), link("unused", 0)]);
+        for expected in [
+            r#"service_connections_total{cluster="prod",service="a"} 4"#,
+            r#"service_connections_open{cluster="prod",service="a"} 1"#,
+            r#"endpoint_connections_total{cluster="prod",service="a",endpoint="10.0.0.1:32768"} 4"#,
+            r#"endpoint_ejected{cluster="prod",service="a",endpoint="10.0.0.1:32768"} 1"#,
+            r#"client_connections_total{cluster="prod",service="a",client_cluster="prod",client_service="a"} 3"#,
+            r#"client_connections_total{cluster="prod",service="a",client_cluster="",client_service=""} 1"#,
+        ] {
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
+        assert!(!text.contains("unused"), "{text}");
+        assert_eq!(text.matches("# TYPE endpoint_connections counter").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn the_number_of_series_is_bounded() {
+        let text = shown(&vec![link("a", 4); 2 * SHOWN_MAX]);
+        assert_eq!(text.matches("\nendpoint_ejections_total{").count(), SHOWN_MAX);
+    }
 }

@@ -129,3 +129,26 @@ fn an_address_outside_the_range_is_no_link() {
         Table::default().next(&view(&[service("a", [10, 0, 0, 1], known(&[]))]), (&settings(), Instant::now()));
     assert!(table.ports.is_empty());
 }
+
+fn experience(table: &Table, address: [u8; 4], port: u16) -> Arc<Experience> {
+    match &table.link((address.into(), port)).unwrap().targets {
+        Targets::Known(targets) => targets[0].endpoint.clone(),
+        Targets::Unknown => panic!("its endpoints are known"),
+    }
+}
+
+#[test]
+fn what_was_met_with_an_endpoint_outlives_views_and_is_one_for_all_ports() {
+    let at = [198, 18, 0, 1];
+    let next = |table: &Table, service: Arc<Service>| table.next(&view(&[service]), (&settings(), Instant::now())).0;
+    let first = next(&Table::default(), service("a", at, known(&[(9000, State::Usable)])));
+    let met = experience(&first, at, 80);
+    assert!(Arc::ptr_eq(&met, &experience(&first, at, 82)), "two ports, one endpoint");
+    let second = next(&first, service("a", at, known(&[(9000, State::Unusable), (9001, State::Starting)])));
+    assert!(Arc::ptr_eq(&met, &experience(&second, at, 80)), "another state, the same endpoint");
+    let EndpointSet::Known(mut restarted) = known(&[(9000, State::Usable)]) else { panic!("known") };
+    Arc::get_mut(&mut restarted).unwrap()[0].key.run = Run(2);
+    let third = next(&second, service("a", at, EndpointSet::Known(restarted)));
+    assert!(!Arc::ptr_eq(&met, &experience(&third, at, 80)), "another run at the same address");
+    assert_eq!(third.status(Instant::now())[0].endpoints.len(), 1, "each endpoint once");
+}
