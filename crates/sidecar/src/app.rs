@@ -203,10 +203,15 @@ fn follow_own(view: &View, state: &LocalState, follows: &Follows) {
 }
 
 fn link_settings(settings: &Settings, identity: &Identity) -> LinkSettings {
+    let limits = LinkLimits {
+        connections_max: settings.link.connections_max,
+        connections_per_service_max: settings.link.connections_per_service_max,
+        ..LinkLimits::default()
+    };
     LinkSettings {
         range: settings.link.range,
         relay: SocketAddrV4::new(*settings.sidecar.dns.ip(), settings.sidecar.relay_port),
-        limits: LinkLimits::default(),
+        limits,
         node: Some(identity.node.clone()),
         az: identity.az.clone(),
     }

@@ -60,8 +60,8 @@ pub struct LinkSettings {
 pub struct LinkLimits {
     /// Connections at once over all links; what the file limit allows if that is less.
     pub connections_max: usize,
-    /// Connections at once over one link, so that one client cannot starve the others.
-    pub connections_per_link_max: usize,
+    /// Connections at once over the links of one service, so that its clients cannot starve the others.
+    pub connections_per_service_max: usize,
     /// How long one endpoint may take before the next is tried beside it.
     pub next_endpoint_after: Duration,
     /// How long a client waits for any endpoint at all.
@@ -74,7 +74,7 @@ impl Default for LinkLimits {
     fn default() -> Self {
         LinkLimits {
             connections_max: 20_000,
-            connections_per_link_max: 10_000,
+            connections_per_service_max: 10_000,
             next_endpoint_after: Duration::from_millis(300),
             connect_deadline: Duration::from_secs(5),
             follow_patience: Duration::from_secs(2),

@@ -45,6 +45,38 @@ fn haproxy_is_told_who_connects() -> anyhow::Result<()> {
 }
 
 #[test]
+fn connections_beyond_a_limit_are_reset_and_told() -> anyhow::Result<()> {
+    needs!("ip", "nsenter", "nft");
+    let services = [("crowded", [Manner::Echo; 3]), ("other", [Manner::Echo; 3])];
+    let limits = ["--link-connections-per-service-max=10", "--link-connections-max=12"];
+    let mut scene = Scene::start(&services, &limits)?;
+    let (crowded, other) = (scene.link("crowded", 3)?, scene.link("other", 3)?);
+    let open = |to: SocketAddr| -> anyhow::Result<Option<TcpStream>> {
+        let mut stream = scene.node.inside(|| TcpStream::connect(to))??;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut buffer = [0; 4];
+        let answered = stream.write_all(b"ping").and_then(|()| stream.read_exact(&mut buffer));
+        Ok(answered.is_ok().then_some(stream))
+    };
+    let several = |to: SocketAddr, count: usize| -> anyhow::Result<Vec<TcpStream>> {
+        Ok((0..count).map(|_| open(to)).collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
+    };
+    let crowd = several(crowded, 15)?;
+    let others = several(other, 5)?;
+    assert_eq!((crowd.len(), others.len()), (10, 2), "10 of a service, 12 of all");
+    assert_eq!(scene.shown("crowded")?["limited"], 5);
+    assert_eq!(scene.shown("other")?["limited"], 3);
+    drop((crowd, others));
+    eventually(PATIENCE, || open(crowded)?.context("there is room again"))?;
+    for service in ["crowded.local", "other.local"] {
+        let told = format!("connections to {service} are refused");
+        scene.sidecar().wait_for_line(&told)?;
+        assert_eq!(scene.sidecar().log().matches(&told).count(), 1, "once in ten seconds");
+    }
+    Ok(())
+}
+
+#[test]
 fn an_old_connection_ends_in_a_pause() -> anyhow::Result<()> {
     needs!("ip", "nsenter", "nft");
     let scene = Scene::start(&[], &[])?;

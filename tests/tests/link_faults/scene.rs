@@ -32,7 +32,8 @@ pub(crate) struct Scene {
     pub(crate) node: Arc<Namespace>,
     pub(crate) backends: [Arc<Namespace>; 3],
     register: mpsc::Sender<Vec<Declared>>,
-    _programs: [Program; 2],
+    sidecar: Program,
+    _registry: Program,
     _network: Network,
 }
 
@@ -60,9 +61,14 @@ impl Scene {
         let (register, wanted) = mpsc::channel(4);
         let (inside, at) = (node.clone(), backends[0].addr());
         std::thread::spawn(move || inside.inside(|| keep_registered(at, wanted)));
-        let scene = Scene { node, backends, register, _programs: [registry, sidecar], _network: network };
+        let scene = Scene { node, backends, register, sidecar, _registry: registry, _network: network };
         scene.register(services)?;
         Ok(scene)
+    }
+
+    /// The program.
+    pub(crate) fn sidecar(&mut self) -> &mut Program {
+        &mut self.sidecar
     }
 
     /// Registers these and nothing else.

@@ -110,9 +110,9 @@ impl Relay {
         let Some(link) = original_destination(&client).and_then(|to| self.link(to)) else {
             return self.refuse(&client, Outcome::stray);
         };
-        let max = self.settings.limits.connections_per_link_max;
+        let max = self.settings.limits.connections_per_service_max;
         let Some(open) = Open::begin(&self.counters, &link.figures, max) else {
-            return self.limited(&client, &link, format_args!("{max} connections over one link"));
+            return self.limited(&client, &link, format_args!("{max} connections over the links of one service"));
         };
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             return self.limited(&client, &link, format_args!("{} over all links", self.room_max));

@@ -1,6 +1,7 @@
 //! Series of single links, endpoints and clients for `/metrics`, read from the link table when somebody looks: what is gone
 //! from the table is gone from the series, and what was never used has none.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use portolan_core::name::ServiceKey;
@@ -95,7 +96,7 @@ fn named(service: &ServiceKey) -> Labels {
 fn most<'a, T>(all: impl Iterator<Item = (Labels, &'a T, u64)>) -> Vec<(Labels, &'a T)> {
     let mut all: Vec<_> = all.collect();
     if all.len() > SHOWN_MAX {
-        all.sort_by(|a, b| b.2.cmp(&a.2));
+        all.sort_by_key(|(_, _, total)| Reverse(*total));
         all.truncate(SHOWN_MAX);
     }
     all.into_iter().map(|(labels, value, _)| (labels, value)).collect()

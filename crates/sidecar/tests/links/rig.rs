@@ -14,6 +14,7 @@ use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Publisher, published};
 use portolan_sidecar::follow::follows;
 use portolan_sidecar::links::{LinkLimits, LinkSettings, Links, start};
+use portolan_sidecar::registration::LocalState;
 use prometheus_client::registry::Registry;
 
 use super::host::{Host, Place, enter};
@@ -73,7 +74,8 @@ impl Rig {
                     node: None,
                     az: None,
                 };
-                let links = start(&owner, settings, (view, follows), &mut registry).unwrap();
+                let local = published(LocalState::default()).1;
+                let links = start(&owner, settings, (view, follows, local), &mut registry).unwrap();
                 ready.send((links, registry)).unwrap();
                 owner.finished().await.unwrap();
             });

@@ -1,8 +1,10 @@
 //! Who is out: endpoints that could not be connected to, or reset connections before they answered, for a time that doubles.
 //!
-//! At most half of the endpoints of a rank are out at once, rounded down, so never the only one: if most fail, it is likely
-//! ourselves that fail. Of too many those stay out that were to be out longest.
+//! At most half of a service's endpoints are out at once, rounded down, so never the only one: if most fail, it is likely
+//! ourselves that fail. Of too many those stay out that were to be out longest. The rank does not count: a usable endpoint that
+//! nobody can connect to is no better than a draining one that works.
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,13 +19,11 @@ pub(super) const FIRST: Duration = Duration::from_secs(5);
 pub(super) const DOUBLINGS_MAX: u32 = 5;
 /// Connections in a row that were reset before anything was answered: one may be the client's fault.
 pub(super) const RESETS_MAX: u32 = 2;
-/// Ranks of [`portolan_core::selection::Rank`].
-const RANKS: usize = 5;
 
-/// From when on an end of ejection counts, by rank: earlier ones are back, because too many were out.
+/// From when on an end of ejection counts: earlier ones are back, because too many were out.
 #[derive(Debug)]
 pub(super) struct Out {
-    from: [Option<End>; RANKS],
+    from: Option<End>,
 }
 
 /// How long one is still out; by its address where two are out equally long.
@@ -32,24 +32,15 @@ type End = (Duration, SocketAddr);
 impl Out {
     /// What holds for these.
     pub(super) fn among(targets: &[Target], now: Instant) -> Out {
-        let mut out = Out { from: [None; RANKS] };
-        if targets.iter().all(|target| target.endpoint.out_for(now).is_none()) {
-            return out;
-        }
-        for (rank, from) in out.from.iter_mut().enumerate() {
-            let of_rank = || targets.iter().filter(|target| target.rank as usize == rank);
-            let mut ends: Vec<End> = of_rank().filter_map(|target| end(target, now)).collect();
-            ends.sort_unstable_by(|a, b| b.cmp(a));
-            ends.truncate(of_rank().count() / 2);
-            *from = ends.last().copied();
-        }
-        out
+        let mut ends: Vec<End> = targets.iter().filter_map(|target| end(target, now)).collect();
+        ends.sort_unstable_by_key(|end| Reverse(*end));
+        ends.truncate(targets.len() / 2);
+        Out { from: ends.last().copied() }
     }
 
     /// Whether it is.
     pub(super) fn is_out(&self, target: &Target, now: Instant) -> bool {
-        let from = self.from[target.rank as usize];
-        from.is_some_and(|from| end(target, now).is_some_and(|end| end >= from))
+        self.from.is_some_and(|from| end(target, now).is_some_and(|end| end >= from))
     }
 }
 

@@ -149,8 +149,9 @@ async fn at_most_half_are_out_and_never_the_only_one() {
     assert_eq!(order(&targets, 1).len(), 5);
     let only = equals(1);
     only[0].endpoint.connect_failed(Instant::now());
-    let behind = [only[0].clone(), target(9, Rank::Draining, Nearness::Node)];
-    assert_eq!(order(&behind, 1), [1, 9]);
+    assert_eq!(order(&only, 1), [1]);
+    let before = [only[0].clone(), target(9, Rank::Draining, Nearness::Node)];
+    assert_eq!(order(&before, 1), [9, 1], "what cannot be connected to is no better");
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,11 +265,8 @@ proptest! {
         }
         prop_assert_eq!(tried.len(), targets.len());
         prop_assert!(classes.is_sorted(), "{:?}", classes);
-        for rank in targets.iter().map(|target| target.rank) {
-            let of_rank = || targets.iter().filter(|target| target.rank == rank);
-            let out_count = of_rank().filter(|target| out.is_out(target, now)).count();
-            prop_assert!(out_count <= of_rank().count() / 2);
-        }
+        let out_count = targets.iter().filter(|target| out.is_out(target, now)).count();
+        prop_assert!(out_count <= targets.len() / 2);
     }
 
     #[test]
