@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use portolan_core::lookup::{Zone, address_label};
-use portolan_core::name::Label;
+use portolan_core::name::{Label, ServiceKey};
 use portolan_core::naming;
 use portolan_core::view::{EndpointSet, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
@@ -81,13 +81,15 @@ pub async fn start(jobs: &Jobs, settings: Settings, metrics: Arc<metrics::Metric
     }
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
 
-    let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone(), local.clone()));
+    let clients = Arc::new(LocalClients(local.clone()));
+    let callers: Arc<dyn links::Callers> = clients.clone();
+    let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone(), callers));
     let links = metrics.register(|metrics| links::start(jobs, with.0, with.1, metrics));
     let links = started(jobs, &settings, links);
     let role = NodeRole {
         cluster: identity.node.cluster.clone(),
         az: identity.az.clone(),
-        clients: Arc::new(LocalClients(local.clone())),
+        clients,
         follow: Arc::new(follows.clone()),
         forwarder: Some(forwarder(jobs, &settings, &upstreams, metrics.register(ForwardMetrics::new))),
     };
@@ -263,10 +265,17 @@ fn registry_http(registries: &[Uri]) -> Option<String> {
 }
 
 /// Whose container an address belongs to.
+#[derive(Debug)]
 struct LocalClients(Reader<LocalState>);
 
 impl Clients for LocalClients {
     fn cluster_of(&self, address: IpAddr) -> Option<Label> {
         self.0.peek().clients.get(&address).cloned()
+    }
+}
+
+impl links::Callers for LocalClients {
+    fn service_at(&self, address: IpAddr) -> Option<ServiceKey> {
+        self.0.peek().callers.get(&address).cloned()
     }
 }

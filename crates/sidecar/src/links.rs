@@ -8,12 +8,13 @@
 //! It never resolves a name, never connects to an address that no registration announced, and never touches a
 //! connection that is open because its endpoint or its link went away.
 
-use std::net::SocketAddrV4;
+use std::fmt;
+use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use portolan_core::name::NodeKey;
+use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::view::View;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Reader, published};
@@ -23,7 +24,6 @@ use tokio::time::Instant;
 
 use crate::follow::Follows;
 use crate::netlink::{self, NetlinkError, Routes, Rules};
-use crate::registration::LocalState;
 
 mod choice;
 mod connect;
@@ -38,6 +38,12 @@ mod series;
 mod table;
 
 pub use figures::{ClientStatus, EndpointStatus, LinkStatus, PortStatus};
+
+/// Tells who connects.
+pub trait Callers: fmt::Debug + Send + Sync {
+    /// The service of the container on this node that has that address.
+    fn service_at(&self, address: IpAddr) -> Option<ServiceKey>;
+}
 
 /// What links need to know.
 #[derive(Debug, Clone)]
@@ -141,7 +147,7 @@ impl Links {
 pub fn start(
     jobs: &Jobs,
     settings: LinkSettings,
-    (view, follows, local): (Reader<View>, Follows, Reader<LocalState>),
+    (view, follows, callers): (Reader<View>, Follows, Arc<dyn Callers>),
     metrics: &mut Registry,
 ) -> Result<Links, LinkError> {
     let range = settings.range;
@@ -161,7 +167,7 @@ pub fn start(
     let metrics = metrics.sub_registry_with_prefix("link");
     let counters = Arc::new(counters::Counters::register(metrics));
     metrics.register_collector(Box::new(series::Series(table.clone())));
-    let from = (view.clone(), follows, local);
+    let from = (view.clone(), follows, callers);
     let relay = Arc::new(relay::Relay::new(settings.clone(), from, (table.clone(), counters)));
     jobs.start("links: kernel", kernel.keep(view, publisher, settings));
     jobs.start("links: relay", relay.accept(jobs.clone(), listener));

@@ -144,8 +144,7 @@ pub(super) fn endpoint_status(target: &Target, now: Instant) -> EndpointStatus {
 
 impl LinkFigures {
     /// Counts a connection of that client. Takes a lock that only a client's first connection holds for itself.
-    pub(super) fn called_by(&self, client: Option<&ServiceKey>) {
-        let client = client.cloned();
+    pub(super) fn called_by(&self, client: Option<ServiceKey>) {
         if let Some(count) = self.callers.read().unwrap_or_else(PoisonError::into_inner).get(&client) {
             count.fetch_add(1, Ordering::Relaxed);
             return;
@@ -200,8 +199,8 @@ mod tests {
             service: portolan_core::name::service_label(&format!("s{number}")).unwrap(),
         };
         for number in 0..2 * CALLERS_MAX {
-            figures.called_by(Some(&key(number)));
-            figures.called_by(Some(&key(0)));
+            figures.called_by(Some(key(number)));
+            figures.called_by(Some(key(0)));
         }
         let clients = figures.clients();
         assert_eq!(clients.len(), CALLERS_MAX + 1, "and one for all others");

@@ -20,7 +20,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::LinkSettings;
 use super::choice::{Draws, Target, choose};
 use super::connect::{self, Patience, configure};
 use super::counters::{Counters, Open, Outcome};
@@ -28,8 +27,8 @@ use super::options::{self, Sides};
 use super::pipes::Pipes;
 use super::pump::{self, Meters};
 use super::table::{Link, Table, Targets};
+use super::{Callers, LinkSettings};
 use crate::follow::Follows;
-use crate::registration::LocalState;
 
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -65,7 +64,7 @@ pub(super) struct Relay {
     follows: Follows,
     table: Reader<Table>,
     counters: Arc<Counters>,
-    local: Reader<LocalState>,
+    callers: Arc<dyn Callers>,
     pipes: Pipes,
     room: Arc<Semaphore>,
     room_max: usize,
@@ -74,7 +73,7 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(
         settings: LinkSettings,
-        (view, follows, local): (Reader<View>, Follows, Reader<LocalState>),
+        (view, follows, callers): (Reader<View>, Follows, Arc<dyn Callers>),
         (table, counters): (Reader<Table>, Arc<Counters>),
     ) -> Relay {
         let room = connections_max(settings.limits.connections_max);
@@ -84,7 +83,7 @@ impl Relay {
             follows,
             table,
             counters,
-            local,
+            callers,
             pipes: Pipes::default(),
             room: Arc::new(Semaphore::new(room)),
             room_max: room,
@@ -117,7 +116,7 @@ impl Relay {
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
             return self.limited(&client, &link, format_args!("{} over all links", self.room_max));
         };
-        link.figures.called_by(self.local.peek().callers.get(&from.ip()));
+        link.figures.called_by(self.callers.service_at(from.ip()));
         let serve = self.clone().serve((client, from), link, (open, permit));
         // Boxed, because the wrappers of a piece of work each keep room for it.
         jobs.start_work("link", Box::pin(serve));

@@ -13,8 +13,7 @@ use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Readiness, Serv
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Publisher, published};
 use portolan_sidecar::follow::follows;
-use portolan_sidecar::links::{LinkLimits, LinkSettings, Links, start};
-use portolan_sidecar::registration::LocalState;
+use portolan_sidecar::links::{Callers, LinkLimits, LinkSettings, Links, start};
 use prometheus_client::registry::Registry;
 
 use super::host::{Host, Place, enter};
@@ -34,6 +33,16 @@ pub(crate) struct Rig {
     pub(crate) metrics: Arc<Registry>,
     jobs: Jobs,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// No container is known.
+#[derive(Debug)]
+struct Nobody;
+
+impl Callers for Nobody {
+    fn service_at(&self, _: IpAddr) -> Option<ServiceKey> {
+        None
+    }
 }
 
 impl Rig {
@@ -74,8 +83,7 @@ impl Rig {
                     node: None,
                     az: None,
                 };
-                let local = published(LocalState::default()).1;
-                let links = start(&owner, settings, (view, follows, local), &mut registry).unwrap();
+                let links = start(&owner, settings, (view, follows, Arc::new(Nobody)), &mut registry).unwrap();
                 ready.send((links, registry)).unwrap();
                 owner.finished().await.unwrap();
             });
