@@ -10,7 +10,7 @@ use serde_json::Value;
 use portolan_tests::container::Container;
 use portolan_tests::needs;
 use portolan_tests::report::say;
-use portolan_tests::site::{CLUSTER, Site};
+use portolan_tests::site::{ADMIN, CLUSTER, Site};
 use portolan_tests::wait::{PATIENCE, eventually, now};
 
 const REPLACEMENTS: usize = 200;
@@ -31,7 +31,8 @@ fn two_hundred_replacements_are_not_noticed() -> anyhow::Result<()> {
         is_usable(&site, task)?;
     }
     eventually(PATIENCE, || site.node().virtual_address("elasticsearch"))?;
-    let options = ["--dns=169.254.53.53", "--dns-search=.", "-e", "INTERVAL_MS=10"];
+    let label = "--label=portolan.service=kibana";
+    let options = ["--dns=169.254.53.53", "--dns-search=.", "-e", "INTERVAL_MS=10", label];
     let clients: Vec<Container> =
         (0..CLIENTS).map(|_| engine.run(&options, &["kibana"])).collect::<anyhow::Result<_>>()?;
     for client in &clients {
@@ -72,9 +73,20 @@ fn two_hundred_replacements_are_not_noticed() -> anyhow::Result<()> {
     }
     let rate = requests as f64 / took.as_secs_f64();
     say(&format!("{REPLACEMENTS} replacements in {took:.1?}, {requests} requests, {rate:.0} a second, none failed"));
+    let counted = connections_of_kibana(&site)?;
+    assert!(counted >= requests, "the link counted {counted} connections of {requests} requests");
     // Not a measure of speed: with fewer requests, that none failed would say less.
     assert!(rate >= RATE_MIN, "only {rate:.0} requests a second");
     Ok(())
+}
+
+/// Who connects to whom: the connections from `kibana` to `elasticsearch`, as the sidecar shows them.
+fn connections_of_kibana(site: &Site) -> anyhow::Result<u64> {
+    let links = site.node().fetch(ADMIN, "/api/links")?.json()?;
+    let link = links.as_array().into_iter().flatten().find(|link| link["service"] == "elasticsearch");
+    let clients = link.and_then(|link| link["clients"].as_array()).into_iter().flatten();
+    let counted = clients.filter(|client| client["service"] == "kibana" && client["cluster"] == CLUSTER);
+    counted.map(|client| client["total"].as_u64()).sum::<Option<u64>>().context("a figure is no number")
 }
 
 fn is_usable(site: &Site, task: &Container) -> anyhow::Result<()> {

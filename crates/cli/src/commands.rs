@@ -1,6 +1,7 @@
 //! What each command asks, and what comes of it.
 
 mod external;
+pub(crate) mod links;
 mod names;
 mod orders;
 #[cfg(test)]
@@ -11,10 +12,8 @@ pub(crate) use names::Key;
 pub(crate) use wait::{EndedRun, Outcome, Waited, others};
 
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
 
-use portolan_registry::http::api::{Explanation, LinkPort, NodeList, Resolution, Service, ServiceList, Status};
-use serde::{Deserialize, Serialize};
+use portolan_registry::http::api::{Explanation, NodeList, Resolution, Service, ServiceList, Status};
 use thiserror::Error;
 
 use crate::arguments::{Arguments, Command, Common, Output};
@@ -107,37 +106,6 @@ impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Failure {
         Failure::Usage { text: error.to_string() }
     }
-}
-
-/// What a sidecar's `/api/links` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct LinkList {
-    /// One for each service with a virtual address.
-    pub(crate) links: Vec<LinkState>,
-}
-
-/// One link of this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LinkState {
-    /// The service.
-    pub(crate) service: String,
-    /// Its cluster.
-    pub(crate) cluster: String,
-    /// Its virtual address.
-    pub(crate) address: Ipv4Addr,
-    /// `vip` or `direct`.
-    pub(crate) mode: String,
-    /// Its ports.
-    pub(crate) ports: Vec<LinkPort>,
-    /// How many endpoints it may lead to now.
-    pub(crate) endpoints: u64,
-    /// How many connections are open.
-    pub(crate) open: u64,
-    /// How many there were.
-    pub(crate) total: u64,
-    /// How many reached no endpoint.
-    pub(crate) failures: u64,
 }
 
 /// Does what the command line says.
@@ -277,38 +245,6 @@ impl Asker<'_> {
             screen.json(&answer.raw)?
         } else {
             show::nodes(screen, &answer.value)?
-        }
-        Ok(Verdict::Done)
-    }
-
-    async fn links<W: Write>(&self, service: Option<&str>, screen: &mut Screen<W>) -> Result<Verdict, Failure> {
-        let sidecar = locate::sidecar(self.common)?;
-        let answer: Result<Answer<LinkList>, _> = self.client.get(&sidecar, "/api/links").await;
-        let answer = answer.map_err(|source| Failure::Sidecar { source })?;
-        let Some(name) = service else {
-            if self.is_json() {
-                screen.json(&answer.raw)?
-            } else {
-                show::links(screen, &answer.value)?
-            }
-            return Ok(Verdict::Done);
-        };
-        let links: Vec<LinkState> = answer
-            .value
-            .links
-            .into_iter()
-            .filter(|link| names::is_called(&link.service, &link.cluster, name))
-            .collect();
-        if links.is_empty() {
-            return Err(Failure::Answered {
-                text: format!("the sidecar at {sidecar} has no link for `{}`", show::safe(name)),
-            });
-        }
-        let links = LinkList { links };
-        if self.is_json() {
-            screen.json(&serde_json::to_vec(&links).map_err(io::Error::other)?)?;
-        } else {
-            show::links(screen, &links)?;
         }
         Ok(Verdict::Done)
     }

@@ -3,6 +3,7 @@
 
 mod aws;
 mod explain;
+mod links;
 mod orders;
 mod resolve;
 mod service;
@@ -16,9 +17,10 @@ use jiff::Timestamp;
 use portolan_core::refusal::shown;
 
 pub(crate) use explain::explanation;
+pub(crate) use links::{link, links};
 pub(crate) use orders::{external, externals, ordered, orders, undone};
 pub(crate) use resolve::resolution;
-pub(crate) use service::{links, nodes, service, services, status};
+pub(crate) use service::{nodes, service, services, status};
 pub(crate) use table::{Cell, Table};
 pub(crate) use wait::{Progress, waited};
 

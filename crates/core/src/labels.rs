@@ -12,10 +12,12 @@ use crate::evidence::LinkWish;
 use crate::name::Label;
 use crate::refusal::Refusal;
 
+mod link_options;
 mod portolan;
 mod registrator;
 mod value;
 
+pub use link_options::LinkOptions;
 pub use value::{meta, tag};
 
 /// What exceeds this is no setting that a person wrote.

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::follow::Follows;
 use crate::identity::Identity;
-use crate::links::{LinkStatus, Links, PortStatus};
+use crate::links::{ClientStatus, EndpointStatus, LinkStatus, Links, PortStatus};
 use crate::node_dns;
 use crate::register::Progress;
 use crate::registration::{DockerStatus, LocalState};
@@ -97,7 +97,20 @@ struct Link {
     open: usize,
     total: u64,
     failures: u64,
+    /// Refused, because there were too many.
+    limited: u64,
     bytes: u64,
+    /// The endpoints as this node met them.
+    met: Vec<EndpointStatus>,
+    clients: Vec<LinkClient>,
+}
+
+/// Who connected; no cluster and no service: no container of a service on this node.
+#[derive(Debug, Serialize)]
+struct LinkClient {
+    cluster: Option<String>,
+    service: Option<String>,
+    total: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,8 +196,16 @@ fn link(status: LinkStatus, view: &portolan_core::view::View) -> Link {
         open: status.open,
         total: status.total,
         failures: status.failures,
+        limited: status.limited,
         bytes: status.bytes,
+        met: status.endpoints,
+        clients: status.clients.into_iter().map(client).collect(),
     }
+}
+
+fn client(status: ClientStatus) -> LinkClient {
+    let (cluster, service) = status.service.map(|key| (key.cluster.to_string(), key.service.to_string())).unzip();
+    LinkClient { cluster, service, total: status.total }
 }
 
 async fn resolved(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Json<Resolution>, Problem> {

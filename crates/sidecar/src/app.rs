@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use portolan_core::lookup::{Zone, address_label};
-use portolan_core::name::Label;
+use portolan_core::name::{Label, ServiceKey};
 use portolan_core::naming;
 use portolan_core::view::{EndpointSet, Readiness, View};
 use portolan_dns::authority::{Authority, Ttl};
@@ -108,13 +108,15 @@ pub async fn start(
     }
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
 
-    let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone()));
+    let clients = Arc::new(LocalClients(local.clone()));
+    let callers: Arc<dyn links::Callers> = clients.clone();
+    let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone(), callers));
     let links = metrics.register(|metrics| links::start(Runs { jobs, connections, sockets }, with.0, with.1, metrics));
     let links = started(jobs, &settings, links);
     let role = NodeRole {
         cluster: identity.node.cluster.clone(),
         az: identity.az.clone(),
-        clients: Arc::new(LocalClients(local.clone())),
+        clients,
         follow: Arc::new(follows.clone()),
         forwarder: Some(forwarder(jobs, &settings, &upstreams, metrics.register(ForwardMetrics::new))),
     };
@@ -240,10 +242,15 @@ fn follow_own(view: &View, state: &LocalState, follows: &Follows) {
 }
 
 fn link_settings(settings: &Settings, identity: &Identity) -> LinkSettings {
+    let limits = LinkLimits {
+        connections_max: settings.link.connections_max,
+        connections_per_service_max: settings.link.connections_per_service_max,
+        ..LinkLimits::default()
+    };
     LinkSettings {
         range: settings.link.range,
         relay: SocketAddrV4::new(*settings.sidecar.dns.ip(), settings.sidecar.relay_port),
-        limits: LinkLimits::default(),
+        limits,
         node: Some(identity.node.clone()),
         az: identity.az.clone(),
     }
@@ -295,10 +302,17 @@ fn registry_http(registries: &[Uri]) -> Option<String> {
 }
 
 /// Whose container an address belongs to.
+#[derive(Debug)]
 struct LocalClients(Reader<LocalState>);
 
 impl Clients for LocalClients {
     fn cluster_of(&self, address: IpAddr) -> Option<Label> {
         self.0.peek().clients.get(&address).cloned()
+    }
+}
+
+impl links::Callers for LocalClients {
+    fn service_at(&self, address: IpAddr) -> Option<ServiceKey> {
+        self.0.peek().callers.get(&address).cloned()
     }
 }

@@ -8,17 +8,19 @@
 //! It never resolves a name, never connects to an address that no registration announced, and never touches a
 //! connection that is open because its endpoint or its link went away.
 
-use std::net::SocketAddrV4;
+use std::fmt;
+use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use portolan_core::name::NodeKey;
+use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::view::View;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Reader, published};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::follow::Follows;
@@ -28,13 +30,22 @@ use crate::sockets::{Purpose, Sockets};
 mod choice;
 mod connect;
 mod counters;
+mod figures;
 mod kernel;
+mod options;
 mod pipes;
 mod pump;
 mod relay;
+mod series;
 mod table;
 
-pub use counters::{LinkStatus, PortStatus};
+pub use figures::{ClientStatus, EndpointStatus, LinkStatus, PortStatus};
+
+/// Tells who connects.
+pub trait Callers: fmt::Debug + Send + Sync {
+    /// The service of the container on this node that has that address.
+    fn service_at(&self, address: IpAddr) -> Option<ServiceKey>;
+}
 
 /// What links need to know.
 #[derive(Debug, Clone)]
@@ -57,8 +68,8 @@ pub struct LinkSettings {
 pub struct LinkLimits {
     /// Connections at once over all links; what the file limit allows if that is less.
     pub connections_max: usize,
-    /// Connections at once over one link, so that one client cannot starve the others.
-    pub connections_per_link_max: usize,
+    /// Connections at once over the links of one service, so that its clients cannot starve the others.
+    pub connections_per_service_max: usize,
     /// How long one endpoint may take before the next is tried beside it.
     pub next_endpoint_after: Duration,
     /// How long a client waits for any endpoint at all.
@@ -71,7 +82,7 @@ impl Default for LinkLimits {
     fn default() -> Self {
         LinkLimits {
             connections_max: 20_000,
-            connections_per_link_max: 10_000,
+            connections_per_service_max: 10_000,
             next_endpoint_after: Duration::from_millis(300),
             connect_deadline: Duration::from_secs(5),
             follow_patience: Duration::from_secs(2),
@@ -127,7 +138,7 @@ impl Links {
 
     /// What `portolan links` shows: each link with its figures, in the order of their names.
     pub fn status(&self) -> Vec<LinkStatus> {
-        self.table.peek().status()
+        self.table.peek().status(Instant::now())
     }
 }
 
@@ -149,7 +160,7 @@ pub struct Runs<'a> {
 pub fn start(
     Runs { jobs, connections, sockets }: Runs<'_>,
     settings: LinkSettings,
-    (view, follows): (Reader<View>, Follows),
+    (view, follows, callers): (Reader<View>, Follows, Arc<dyn Callers>),
     metrics: &mut Registry,
 ) -> Result<Links, LinkError> {
     let range = settings.range;
@@ -170,11 +181,14 @@ pub fn start(
     }
     let relay_address = listener.address;
     let rules = Rules { range, relay: relay_address };
-    let (first, _) = table::Table::default().next(&view.peek(), &settings);
+    let (first, _) = table::Table::default().next(&view.peek(), (&settings, Instant::now()));
     let kernel = kernel::Kernel::claim(rules, routes, first.open()).map_err(refused)?;
     let (publisher, table) = published(first);
+    let metrics = metrics.sub_registry_with_prefix("link");
     let counters = Arc::new(counters::Counters::register(metrics));
-    let relay = Arc::new(relay::Relay::new(settings.clone(), (view.clone(), follows), (table.clone(), counters)));
+    metrics.register_collector(Box::new(series::Series(table.clone())));
+    let from = (view.clone(), follows, callers);
+    let relay = Arc::new(relay::Relay::new(settings.clone(), from, (table.clone(), counters)));
     jobs.start("links: kernel", kernel.keep(view, publisher, settings));
     jobs.start("links: relay", relay.accept(connections.clone(), listener));
     Ok(Links { relay: relay_address, table })

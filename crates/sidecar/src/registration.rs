@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use portolan_core::evidence::{ContainerReport, Phase};
-use portolan_core::name::{Label, NodeKey};
+use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::refusal::Refusal;
 use serde::Serialize;
 
@@ -40,6 +40,9 @@ pub struct LocalState {
     pub left_out: Vec<LeftOut>,
     /// The cluster of each local container, by its addresses: for bare names.
     pub clients: HashMap<IpAddr, Label>,
+    /// The service of each local container that has one, by its addresses: who connects through links.
+    #[serde(skip)]
+    pub callers: HashMap<IpAddr, ServiceKey>,
     /// How it stands with Docker.
     pub docker: DockerStatus,
 }
@@ -121,6 +124,17 @@ fn left_out(facts: &Facts) -> Option<&'static str> {
     }
 }
 
+/// The service that a container is of by its own word, at each of its addresses. What ECS calls it the registry knows.
+fn caller(container: &Resolved<'_>) -> Vec<(IpAddr, ServiceKey)> {
+    let candidates = &container.identity.candidates;
+    let offered = [&candidates.label, &candidates.registrator, &candidates.compose, &candidates.family];
+    let Some(service) = offered.into_iter().flatten().next().or(candidates.container.as_ref()) else {
+        return Vec::new();
+    };
+    let key = ServiceKey { cluster: container.identity.cluster.clone(), service: service.clone() };
+    container.facts.addresses.iter().map(|address| (*address, key.clone())).collect()
+}
+
 /// What is to be checked of these containers.
 pub fn plans(resolved: &[Resolved<'_>]) -> Vec<Plan> {
     let plans_of = |container: &Resolved<'_>| {
@@ -186,6 +200,7 @@ impl Reporter<'_> {
         };
         LocalState {
             is_complete,
+            callers: resolved.iter().flat_map(caller).collect(),
             reports,
             left_out: left_out.collect(),
             clients: resolved.iter().flat_map(addresses).collect(),

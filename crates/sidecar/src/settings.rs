@@ -49,6 +49,18 @@ pub const SETTINGS: &[Setting] = &[
         "Resolvers for names outside the zone; else those of /etc/resolv.conf.",
     ),
     text("link.range", "198.18.0.0/16", "an IPv4 network", "The virtual addresses. Portolan's alone on this node."),
+    Setting {
+        key: "link.connections_max",
+        kind: Kind::Number,
+        default: "20000",
+        help: "Connections at once over all links; what the limit of open files allows if that is less.",
+    },
+    Setting {
+        key: "link.connections_per_service_max",
+        kind: Kind::Number,
+        default: "10000",
+        help: "Connections at once over the links of one service, so that its clients cannot starve others.",
+    },
     Setting { key: "link.plane", kind: Kind::Choice(&["proxy"]), default: "proxy", help: "How links are carried." },
 ];
 
@@ -114,6 +126,10 @@ pub struct Listeners {
 pub struct Link {
     /// `link.range`.
     pub range: Ipv4Net,
+    /// `link.connections_max`.
+    pub connections_max: usize,
+    /// `link.connections_per_service_max`.
+    pub connections_per_service_max: usize,
     /// `link.plane`.
     pub plane: String,
 }

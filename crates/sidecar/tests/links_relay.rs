@@ -240,7 +240,7 @@ fn more_connections_than_a_link_may_have_are_reset_and_counted() {
         stream.write_all(b"!").ok();
         read_byte(&mut stream).ok();
     });
-    let limits = LinkLimits { connections_per_link_max: 3, ..LinkLimits::default() };
+    let limits = LinkLimits { connections_per_service_max: 3, ..LinkLimits::default() };
     let rig = Rig::start_with(&host, vec![web(&[(backend, State::Usable)])], limits);
     let open: Vec<TcpStream> = host.at(Place::Container, || {
         let open = (0..3).map(|_| {

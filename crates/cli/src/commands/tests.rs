@@ -71,7 +71,10 @@ fn pages() -> Vec<(&'static str, Value)> {
         "pointers": ["n1.node.prod.ecs.internal."]});
     let links = json!([{"service": "es", "cluster": "prod", "address": "198.18.7.9", "mode": "vip",
         "ports": [{"port": 9200, "container_port": 9200, "protocol": "tcp", "endpoints": null}],
-        "endpoints": 2, "open": 1, "total": 10, "failures": 0, "bytes": 1}]);
+        "endpoints": 2, "open": 1, "total": 10, "failures": 0, "bytes": 1, "limited": 0,
+        "met": [{"address": "10.0.0.5:32768", "nearness": "az", "weight": 1, "open": 1, "total": 10, "bytes": 1,
+            "failures": 3, "ejections": 2, "ejected_ms": 4200, "connect_us": 210}],
+        "clients": [{"cluster": "prod", "service": "kibana", "total": 9}, {"cluster": null, "service": null, "total": 1}]}]);
     // Both programs are this server: it says what either would.
     let status = json!({"program": "registry", "version": "0.1.0", "epoch": "e1", "zone": "ecs.internal.",
         "started": "2026-01-02T03:04:05.000Z", "readiness": "current", "index": 7, "clusters": 1, "services": 1,
@@ -154,6 +157,13 @@ n1    prod     silent   5s   4           1        10.0.0.5   eu-west-1a  0.1.0
         "\
 SERVICE  CLUSTER  VIRTUAL ADDRESS  MODE  PORTS          ENDPOINTS  OPEN  TOTAL  FAILURES
 es       prod     198.18.7.9       vip   9200/tcp:9200  2          1     10     0
+
+ENDPOINT        NEAR  WEIGHT  OPEN  TOTAL  BYTES  CONNECT  FAILURES  EJECTED
+10.0.0.5:32768  az    1       1     10     1      210 us   3         2 times, 5 s more
+
+CLIENT  CLUSTER  CONNECTIONS
+kibana  prod     9
+-       -        1
 ",
     ),
     (

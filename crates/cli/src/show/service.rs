@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use portolan_registry::http::api::{NodeList, Service, ServiceList, StateCounts, Status};
 
 use super::{Cell, Screen, Table, Tone, age};
-use crate::commands::LinkList;
 use crate::locate::{Registry, SidecarStatus};
 
 /// The registry about itself, and whether a sidecar runs here.
@@ -111,42 +110,6 @@ pub(crate) fn nodes<W: Write>(screen: &mut Screen<W>, list: &NodeList) -> io::Re
             if addresses.is_empty() { "-".into() } else { addresses.join(" ").into() },
             node.az.as_deref().into(),
             node.version.as_deref().into(),
-        ]);
-    }
-    screen.table(&table)
-}
-
-/// The links of this node.
-pub(crate) fn links<W: Write>(screen: &mut Screen<W>, links: &LinkList) -> io::Result<()> {
-    if links.links.is_empty() {
-        return screen.line("no links");
-    }
-    let mut table = Table::new(&[
-        "SERVICE",
-        "CLUSTER",
-        "VIRTUAL ADDRESS",
-        "MODE",
-        "PORTS",
-        "ENDPOINTS",
-        "OPEN",
-        "TOTAL",
-        "FAILURES",
-    ]);
-    for link in &links.links {
-        let port =
-            |p: &portolan_registry::http::api::LinkPort| format!("{}/{}:{}", p.port, p.protocol, p.container_port);
-        let ports: Vec<String> = link.ports.iter().map(port).collect();
-        let failures = if link.failures == 0 { Tone::Plain } else { Tone::Doubtful };
-        table.row(vec![
-            link.service.as_str().into(),
-            link.cluster.as_str().into(),
-            link.address.to_string().into(),
-            link.mode.as_str().into(),
-            ports.join(" ").into(),
-            link.endpoints.to_string().into(),
-            link.open.to_string().into(),
-            link.total.to_string().into(),
-            Cell::toned(link.failures.to_string(), failures),
         ]);
     }
     screen.table(&table)

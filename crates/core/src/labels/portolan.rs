@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Parser, value};
+use super::{Parser, link_options, value};
 
 /// Every label without a part that varies, and every beginning of one with such a part (ends in a full stop).
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 15] = [
     "portolan.service",
     "portolan.ignore",
     "portolan.port.",
@@ -18,6 +18,8 @@ const KNOWN: [&str; 13] = [
     "portolan.link",
     "portolan.link.port.",
     "portolan.link.plane",
+    link_options::PROXY_PROTOCOL,
+    link_options::MAX_AGE,
     "portolan.primary",
 ];
 /// Ports of one virtual address that a container may ask for.
@@ -53,6 +55,7 @@ fn read_label(parser: &mut Parser, field: &str, (key, text): (&str, &str)) {
         "portolan.link.plane" => {
             set(&mut parser.declared.link.plane, value::link_plane(text).map(Some)).refused(parser, field);
         }
+        link_options::PROXY_PROTOCOL | link_options::MAX_AGE => link_options::read(parser, field, (key, text)),
         "portolan.check" => set(&mut parser.declared.check, value::check(text).map(Some)).refused(parser, field),
         "portolan.check.interval" => {
             set(&mut parser.declared.check_interval, value::interval(text).map(Some)).refused(parser, field);

@@ -142,21 +142,25 @@ pub(super) fn http_path(text: &str) -> Result<String, String> {
 }
 
 /// A duration as people and Go write it: `2s`, `500ms`, `1m30s`.
-pub(super) fn interval(text: &str) -> Result<Duration, String> {
-    let refused = || format!("`{text}` is not an interval; `250ms` to `10m` are, such as `2s`");
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text.trim();
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u32 = rest[..digits].parse().map_err(|_| refused())?;
+        let number: u32 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
         // `ms` before `m`, which it begins with.
         let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
-        let (unit, unit_ms) = units.into_iter().find(|(unit, _)| rest.starts_with(unit)).ok_or_else(refused)?;
+        let (unit, unit_ms) = units.into_iter().find(|(unit, _)| rest.starts_with(unit))?;
         rest = &rest[unit.len()..];
         total = total.saturating_add(Duration::from_millis(u64::from(number) * unit_ms));
     }
-    if (INTERVAL_MIN..=INTERVAL_MAX).contains(&total) { Ok(total) } else { Err(refused()) }
+    Some(total)
+}
+
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let found = duration(text).filter(|found| (INTERVAL_MIN..=INTERVAL_MAX).contains(found));
+    found.ok_or_else(|| format!("`{text}` is not an interval; `250ms` to `10m` are, such as `2s`"))
 }
 
 /// `None` is `auto`.

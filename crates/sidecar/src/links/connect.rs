@@ -2,7 +2,7 @@
 //! first that answers wins.
 
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,7 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::choice::Failures;
+use super::choice::{Experience, InUse};
 
 /// Endpoints tried for one connection: after these a client is better served by a refusal.
 const ATTEMPTS_MAX: usize = 16;
@@ -31,68 +31,68 @@ pub(super) struct Patience {
     pub(super) total: Duration,
 }
 
+/// A connection to an endpoint.
+pub(super) type Connected = (TcpStream, InUse);
+
 /// Connects to the first that answers of what `next` names, which is asked again whenever one failed or was too slow.
-/// The number is how many that were.
-pub(super) async fn first(
-    next: impl FnMut() -> Option<SocketAddr>,
-    patience: Patience,
-    failures: &Failures,
-) -> (Option<TcpStream>, u64) {
-    let mut race = Race { step: patience.step, failures, failed: 0 };
-    let stream = timeout(patience.total, race.run(next)).await.ok().flatten();
-    (stream, race.failed)
+/// The number is how many that were; each was told so.
+pub(super) async fn first(next: impl FnMut() -> Option<InUse>, patience: Patience) -> (Option<Connected>, u64) {
+    let mut race = Race { step: patience.step, failed: 0 };
+    let connected = timeout(patience.total, race.run(next)).await.ok().flatten();
+    (connected, race.failed)
 }
 
-struct Race<'a> {
+struct Race {
     step: Duration,
-    failures: &'a Failures,
     failed: u64,
 }
 
-impl Race<'_> {
-    async fn run(&mut self, mut next: impl FnMut() -> Option<SocketAddr>) -> Option<TcpStream> {
+impl Race {
+    async fn run(&mut self, mut next: impl FnMut() -> Option<InUse>) -> Option<Connected> {
         let mut trying = FuturesUnordered::new();
         let mut attempts = 0;
-        let mut newest = None;
+        // The attempt that the next one waits for; `None` once it failed.
+        let mut newest: Option<Arc<Experience>> = None;
         loop {
             // The one that was too slow stands last for others, though it may still win here.
-            newest.take().into_iter().for_each(|slow| self.note(slow));
-            newest = if attempts < ATTEMPTS_MAX { next() } else { None };
-            if let Some(address) = newest {
+            newest.take().into_iter().for_each(|slow| self.note(&slow));
+            if let Some(endpoint) = (attempts < ATTEMPTS_MAX).then(&mut next).flatten() {
                 attempts += 1;
-                trying.push(connect(address));
+                newest = Some(endpoint.experience().clone());
+                trying.push(connect(endpoint));
             } else if trying.is_empty() {
                 return None;
             }
             let next_at = Instant::now() + self.step;
-            while let Ok(Some((address, connected))) = timeout_at(next_at, trying.next()).await {
+            while let Ok(Some((endpoint, took, connected))) = timeout_at(next_at, trying.next()).await {
                 if let Ok(stream) = connected {
-                    self.failures.forget(address);
-                    return Some(stream);
+                    endpoint.connected(took, Instant::now());
+                    return Some((stream, endpoint));
                 }
                 // One that was too slow before is noted already.
-                if newest == Some(address) {
-                    newest = None;
-                    self.note(address);
+                if let Some(failed) = newest.take_if(|newest| newest.address == endpoint.address) {
+                    self.note(&failed);
                     break;
                 }
             }
         }
     }
 
-    fn note(&mut self, address: SocketAddr) {
-        self.failures.note(address, Instant::now());
+    fn note(&mut self, endpoint: &Experience) {
+        endpoint.connect_failed(Instant::now());
         self.failed += 1;
     }
 }
 
-async fn connect(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
+async fn connect(endpoint: InUse) -> (InUse, Duration, io::Result<TcpStream>) {
+    let began = Instant::now();
     let connected = async {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if endpoint.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         configure(SockRef::from(&socket))?;
-        socket.connect(address).await
+        socket.connect(endpoint.address).await
     };
-    (address, connected.await)
+    let connected = connected.await;
+    (endpoint, began.elapsed(), connected)
 }
 
 /// What every socket of a link has; a listener hands it on to what it accepts.
@@ -101,3 +101,6 @@ pub(super) fn configure(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,73 +1,17 @@
-//! Figures of links: by link for `portolan links`, over all links for `/metrics`.
+//! Figures over all links, for `/metrics`, and what one open connection counts.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use portolan_core::name::ServiceKey;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-/// Figures of one service's links since the sidecar started. Written by every connection, read by whoever looks.
-#[derive(Debug, Default)]
-pub(super) struct LinkFigures {
-    pub(super) open: AtomicUsize,
-    pub(super) total: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) bytes: AtomicU64,
-}
-
-/// One service's links, as `portolan links` shows them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkStatus {
-    /// Whose.
-    pub service: ServiceKey,
-    /// Its virtual address.
-    pub address: Ipv4Addr,
-    /// Its ports, in their order.
-    pub ports: Vec<PortStatus>,
-    /// Connections that are open.
-    pub open: usize,
-    /// Connections that were accepted.
-    pub total: u64,
-    /// Attempts on endpoints that failed or were too slow; the client need not have noticed.
-    pub failures: u64,
-    /// Bytes relayed, both ways.
-    pub bytes: u64,
-}
-
-/// One port of a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortStatus {
-    /// What clients connect to.
-    pub port: u16,
-    /// What it is in the container.
-    pub container_port: u16,
-    /// Where it leads, best first; `None` while the service is not followed.
-    pub endpoints: Option<Vec<SocketAddr>>,
-}
-
-impl LinkStatus {
-    pub(super) fn new(
-        service: &ServiceKey,
-        address: Ipv4Addr,
-        (ports, figures): (Vec<PortStatus>, &LinkFigures),
-    ) -> LinkStatus {
-        LinkStatus {
-            service: service.clone(),
-            address,
-            ports,
-            open: figures.open.load(Ordering::Relaxed),
-            total: figures.total.load(Ordering::Relaxed),
-            failures: figures.failures.load(Ordering::Relaxed),
-            bytes: figures.bytes.load(Ordering::Relaxed),
-        }
-    }
-}
+use super::choice::InUse;
+use super::figures::LinkFigures;
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -85,6 +29,8 @@ pub(super) enum Outcome {
     limit,
     /// Not to a link.
     stray,
+    /// It was as old as it may become.
+    aged,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -104,9 +50,8 @@ pub(super) struct Counters {
 
 impl Counters {
     /// Registers the figures under `link_`.
-    pub(super) fn register(registry: &mut Registry) -> Counters {
+    pub(super) fn register(links: &mut Registry) -> Counters {
         let counters = Counters::default();
-        let links = registry.sub_registry_with_prefix("link");
         links.register("connections", "Connections through links that ended, by how", counters.connections.clone());
         links.register("connections_open", "Connections through links that are open", counters.open.clone());
         links.register_with_unit("relayed", "Relayed, both ways", Unit::Bytes, counters.bytes.clone());
@@ -128,11 +73,34 @@ impl Counters {
     }
 }
 
+/// A side of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    pub(super) fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// How far a connection is: bytes both ways, and whether the last ones were the endpoint's.
+pub(super) type Progress = (u64, bool);
+
 /// One open connection: counted while it lives.
 #[derive(Debug)]
 pub(super) struct Open {
     counters: Arc<Counters>,
     figures: Arc<LinkFigures>,
+    endpoint: OnceLock<InUse>,
+    is_answered: AtomicBool,
+    bytes: AtomicU64,
+    is_last_from_server: AtomicBool,
 }
 
 impl Open {
@@ -140,14 +108,48 @@ impl Open {
     pub(super) fn begin(counters: &Arc<Counters>, figures: &Arc<LinkFigures>, max: usize) -> Option<Open> {
         let before = figures.open.fetch_add(1, Ordering::Relaxed);
         counters.open.inc();
-        let open = Open { counters: counters.clone(), figures: figures.clone() };
+        let open = Open {
+            counters: counters.clone(),
+            figures: figures.clone(),
+            endpoint: OnceLock::new(),
+            is_answered: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            is_last_from_server: AtomicBool::new(false),
+        };
         figures.total.fetch_add(1, Ordering::Relaxed);
         (before < max).then_some(open)
     }
 
-    pub(super) fn relayed(&self, bytes: usize) {
-        self.figures.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.counters.bytes.inc_by(bytes as u64);
+    /// It leads to that endpoint now.
+    pub(super) fn reached(&self, endpoint: InUse) {
+        // It is set once: a connection never moves.
+        self.endpoint.set(endpoint).ok();
+    }
+
+    /// So much came from that side.
+    pub(super) fn relayed(&self, from: Side, bytes: usize) {
+        let bytes = bytes as u64;
+        self.figures.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counters.bytes.inc_by(bytes);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.is_last_from_server.store(from == Side::Server, Ordering::Relaxed);
+        let Some(endpoint) = self.endpoint.get() else { return };
+        endpoint.relayed(bytes);
+        if from == Side::Server && !self.is_answered.load(Ordering::Relaxed) {
+            self.is_answered.store(true, Ordering::Relaxed);
+            endpoint.answered(Instant::now());
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        (self.bytes.load(Ordering::Relaxed), self.is_last_from_server.load(Ordering::Relaxed))
+    }
+
+    /// The endpoint reset the connection, or fell silent.
+    pub(super) fn failed_by_endpoint(&self) {
+        if !self.is_answered.load(Ordering::Relaxed) {
+            self.endpoint.get().into_iter().for_each(|endpoint| endpoint.reset_unanswered(Instant::now()));
+        }
     }
 
     pub(super) fn endpoints_failed(&self, count: u64) {

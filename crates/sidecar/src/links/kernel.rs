@@ -81,7 +81,7 @@ impl Kernel {
     }
 
     fn follow(&mut self, view: &Reader<View>, publisher: &Publisher<Table>, settings: &LinkSettings) {
-        let (table, touched) = publisher.load().next(&view.peek(), settings);
+        let (table, touched) = publisher.load().next(&view.peek(), (settings, Instant::now()));
         let touched: HashSet<LinkAddress> = touched.into_iter().collect();
         let (mut added, mut removed) = (Vec::new(), Vec::new());
         for address in touched {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::counters::{Open, Outcome};
+use super::counters::{Open, Outcome, Side};
 use super::pipes::Pipes;
 use super::relay::reset;
 
@@ -48,11 +48,24 @@ enum Moved {
     Bytes(usize, Option<Box<[u8]>>),
 }
 
+/// Which side failed: it reset, vanished, or no longer takes anything.
+#[derive(Debug)]
+struct Failed(Side);
+
+impl Failed {
+    fn of(side: Side) -> impl Fn(io::Error) -> Failed {
+        move |_| Failed(side)
+    }
+}
+
 /// Relays until both sides closed, or one failed; then both are reset.
 pub(super) async fn relay(client: &mut TcpStream, server: &mut TcpStream, meters: Meters<'_>) -> Outcome {
     match both_ways(client, server, meters).await {
         Ok(()) => Outcome::closed,
-        Err(_reset) => {
+        Err(Failed(side)) => {
+            if side == Side::Server {
+                meters.open.failed_by_endpoint();
+            }
             reset(client);
             reset(server);
             Outcome::reset
@@ -60,61 +73,66 @@ pub(super) async fn relay(client: &mut TcpStream, server: &mut TcpStream, meters
     }
 }
 
-async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, meters: Meters<'_>) -> io::Result<()> {
+async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, meters: Meters<'_>) -> Result<(), Failed> {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let mut up = pin!(one_way(from_client, to_server, meters));
-    let mut down = pin!(one_way(from_server, to_client, meters));
+    let mut up = pin!(one_way(from_client, to_server, (Side::Client, meters)));
+    let mut down = pin!(one_way(from_server, to_client, (Side::Server, meters)));
     // Neither way loses anything when it is polled by another branch.
     tokio::select! {
-        closed = &mut up => last_way(down, closed?).await,
-        closed = &mut down => last_way(up, closed?).await,
+        closed = &mut up => last_way(down, (closed?, Side::Client)).await,
+        closed = &mut down => last_way(up, (closed?, Side::Server)).await,
     }
 }
 
 /// The way that is still open. A side that sends no more may still fail, and nothing else would tell.
 async fn last_way<'a>(
-    way: Pin<&mut impl Future<Output = io::Result<ReadHalf<'a>>>>,
-    closed: ReadHalf<'_>,
-) -> io::Result<()> {
+    way: Pin<&mut impl Future<Output = Result<ReadHalf<'a>, Failed>>>,
+    (closed, side): (ReadHalf<'_>, Side),
+) -> Result<(), Failed> {
     tokio::select! {
         biased;
         ended = way => ended.map(drop),
-        failed = closed.ready(Interest::ERROR) => {
-            failed?;
-            Err(io::ErrorKind::ConnectionReset.into())
-        }
+        _ = closed.ready(Interest::ERROR) => Err(Failed(side)),
     }
 }
 
-/// Moves what `from` sends until it ends, and gives it back.
-async fn one_way<'a>(mut from: ReadHalf<'a>, to: WriteHalf<'_>, meters: Meters<'_>) -> io::Result<ReadHalf<'a>> {
+/// Moves what `from`, that side, sends until it ends, and gives it back.
+async fn one_way<'a>(
+    mut from: ReadHalf<'a>,
+    to: WriteHalf<'_>,
+    (side, meters): (Side, Meters<'_>),
+) -> Result<ReadHalf<'a>, Failed> {
     loop {
-        match poll_fn(|cx| poll_move(cx, &mut from, &to)).await? {
+        match poll_fn(|cx| poll_move(cx, &mut from, (&to, side))).await? {
             Moved::End => break,
             Moved::Bytes(count, rest) => {
-                meters.open.relayed(count);
+                meters.open.relayed(side, count);
                 if let Some(rest) = rest {
-                    write_all(&to, &rest).await?;
+                    write_all(&to, &rest).await.map_err(Failed::of(side.other()))?;
                 }
                 if count == BUFFER_BYTES {
                     // Boxed: few connections are bulk transfers, and all would keep room for it.
-                    Box::pin(splice_on(from.as_ref(), to.as_ref(), meters)).await?;
+                    Box::pin(splice_on(from.as_ref(), to.as_ref(), (side, meters))).await?;
                 }
             }
         }
     }
     // The other way stays open: this is how `shutdown(SHUT_WR)` passes through.
     match SockRef::from(to.as_ref()).shutdown(Shutdown::Write) {
-        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(Failed(side.other())),
         Ok(()) | Err(_) => Ok(from),
     }
 }
 
-fn poll_move(cx: &mut Context<'_>, from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) -> Poll<io::Result<Moved>> {
+fn poll_move(
+    cx: &mut Context<'_>,
+    from: &mut ReadHalf<'_>,
+    (to, side): (&WriteHalf<'_>, Side),
+) -> Poll<Result<Moved, Failed>> {
     BUFFER.with_borrow_mut(|buffer| {
         let mut read = ReadBuf::new(buffer);
-        ready!(Pin::new(from).poll_read(cx, &mut read))?;
+        ready!(Pin::new(from).poll_read(cx, &mut read)).map_err(Failed::of(side))?;
         let bytes = read.filled();
         if bytes.is_empty() {
             return Poll::Ready(Ok(Moved::End));
@@ -122,7 +140,7 @@ fn poll_move(cx: &mut Context<'_>, from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) 
         let written = match to.try_write(bytes) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Poll::Ready(Err(error)),
+            Err(_) => return Poll::Ready(Err(Failed(side.other()))),
         };
         let rest = &bytes[written..];
         Poll::Ready(Ok(Moved::Bytes(bytes.len(), (!rest.is_empty()).then(|| rest.into()))))
@@ -130,24 +148,26 @@ fn poll_move(cx: &mut Context<'_>, from: &mut ReadHalf<'_>, to: &WriteHalf<'_>) 
 }
 
 /// Splices until the sender pauses or ends, which the next read tells. Without a free pipe it does nothing.
-async fn splice_on(from: &TcpStream, to: &TcpStream, meters: Meters<'_>) -> io::Result<()> {
+async fn splice_on(from: &TcpStream, to: &TcpStream, (side, meters): (Side, Meters<'_>)) -> Result<(), Failed> {
     let Some(pipe) = meters.pipes.lend() else { return Ok(()) };
     loop {
         let filled = match from.try_io(Interest::READABLE, || pipe.fill(from)) {
             Ok(filled) => filled,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
+            Err(_) => return Err(Failed(side)),
         };
         let mut left = filled;
         while left > 0 {
             match to.try_io(Interest::WRITABLE, || pipe.empty(to, left)) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err(Failed(side.other())),
                 Ok(moved) => left -= moved,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    to.writable().await.map_err(Failed::of(side.other()))?;
+                }
+                Err(_) => return Err(Failed(side.other())),
             }
         }
-        meters.open.relayed(filled);
+        meters.open.relayed(side, filled);
         if filled < SPLICE_BYTES_MIN {
             pipe.give_back();
             return Ok(());

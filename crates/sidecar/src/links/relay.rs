@@ -3,13 +3,14 @@
 //! A connection that is not to a link, or one too many, is reset at once; so is one whose service has no endpoint that
 //! answers. Listening is on the sidecar's link-local address alone.
 
-use std::collections::VecDeque;
+use std::fmt;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use portolan_core::labels::LinkOptions;
 use portolan_core::view::View;
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::Reader;
@@ -17,16 +18,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::LinkSettings;
-use super::choice::{Failures, Target, order};
+use super::choice::{Draws, Target, choose};
 use super::connect::{self, Patience, configure};
 use super::counters::{Counters, Open, Outcome};
+use super::options::{self, Sides};
 use super::pipes::Pipes;
 use super::pump::{self, Meters};
-use super::table::{Link, Table, Targets, targets};
+use super::table::{Link, Table, Targets};
+use super::{Callers, LinkSettings};
 use crate::follow::Follows;
 
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
@@ -75,15 +77,16 @@ pub(super) struct Relay {
     follows: Follows,
     table: Reader<Table>,
     counters: Arc<Counters>,
-    failures: Failures,
+    callers: Arc<dyn Callers>,
     pipes: Pipes,
     room: Arc<Semaphore>,
+    room_max: usize,
 }
 
 impl Relay {
     pub(super) fn new(
         settings: LinkSettings,
-        (view, follows): (Reader<View>, Follows),
+        (view, follows, callers): (Reader<View>, Follows, Arc<dyn Callers>),
         (table, counters): (Reader<Table>, Arc<Counters>),
     ) -> Relay {
         let room = connections_max(settings.limits.connections_max);
@@ -93,9 +96,10 @@ impl Relay {
             follows,
             table,
             counters,
-            failures: Failures::default(),
+            callers,
             pipes: Pipes::default(),
             room: Arc::new(Semaphore::new(room)),
+            room_max: room,
         }
     }
 
@@ -103,7 +107,7 @@ impl Relay {
     pub(super) async fn accept(self: Arc<Self>, jobs: Jobs, listening: Listening) {
         loop {
             match listening.listener.accept().await {
-                Ok((client, _)) => self.admit(&jobs, client),
+                Ok((client, from)) => self.admit(&jobs, client, from),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     self.counters.accept_failed();
@@ -114,20 +118,30 @@ impl Relay {
         }
     }
 
-    fn admit(self: &Arc<Self>, jobs: &Jobs, client: TcpStream) {
+    fn admit(self: &Arc<Self>, jobs: &Jobs, client: TcpStream, from: SocketAddr) {
         let Some(link) = original_destination(&client).and_then(|to| self.link(to)) else {
             return self.refuse(&client, Outcome::stray);
         };
-        let max = self.settings.limits.connections_per_link_max;
+        let max = self.settings.limits.connections_per_service_max;
         let Some(open) = Open::begin(&self.counters, &link.figures, max) else {
-            return self.refuse(&client, Outcome::limit);
+            return self.limited(&client, &link, format_args!("{max} connections over the links of one service"));
         };
         let Ok(permit) = self.room.clone().try_acquire_owned() else {
-            return self.refuse(&client, Outcome::limit);
+            return self.limited(&client, &link, format_args!("{} over all links", self.room_max));
         };
-        let serve = self.clone().serve(client, link, (open, permit));
+        link.figures.called_by(self.callers.service_at(from.ip()));
+        let serve = self.clone().serve((client, from), link, (open, permit));
         // Boxed, because the wrappers of a piece of work each keep room for it.
         jobs.start_work("link", Box::pin(serve));
+    }
+
+    /// Refuses one too many, and says so now and then.
+    fn limited(&self, client: &TcpStream, link: &Link, limit: fmt::Arguments<'_>) {
+        if let Some(count) = link.figures.limited.note(Instant::now()) {
+            let key = &link.key;
+            warn!(service.name = %key, "connections to {key} are refused, {count} by now: the limit is {limit}");
+        }
+        self.refuse(client, Outcome::limit);
     }
 
     fn link(&self, to: SocketAddrV4) -> Option<Arc<Link>> {
@@ -141,7 +155,7 @@ impl Relay {
 
     async fn serve(
         self: Arc<Self>,
-        mut client: TcpStream,
+        (mut client, from): (TcpStream, SocketAddr),
         link: Arc<Link>,
         (open, permit): (Open, OwnedSemaphorePermit),
     ) {
@@ -149,9 +163,15 @@ impl Relay {
         let connected = Box::pin(self.connect(&link, &open)).await;
         drop(link);
         let outcome = match connected {
-            Ok(mut server) => {
+            Ok((mut server, options)) => {
+                let sides = Sides { client: &mut client, server: &mut server };
                 let meters = Meters { open: &open, pipes: &self.pipes };
-                pump::relay(&mut client, &mut server, meters).await
+                if options == LinkOptions::default() {
+                    pump::relay(sides.client, sides.server, meters).await
+                } else {
+                    // Boxed: few connections have options, and all would keep room for them.
+                    Box::pin(options::relay(sides, (options, from), meters)).await
+                }
             }
             Err(why) => {
                 reset(&client);
@@ -162,31 +182,31 @@ impl Relay {
         drop(permit);
     }
 
-    async fn connect(&self, link: &Link, open: &Open) -> Result<TcpStream, Outcome> {
+    async fn connect(&self, link: &Link, open: &Open) -> Result<(TcpStream, LinkOptions), Outcome> {
         let limits = &self.settings.limits;
-        let Some(targets) = self.targets(link).await else {
+        let Some(known) = self.targets(link).await else {
             debug!(service.name = %link.key, "endpoints of {} did not become known in time", link.key);
             return Err(Outcome::unknown);
         };
-        let mut queue = VecDeque::from(order(&targets, &self.failures, Instant::now()));
+        let mut draws = Draws::new(rand::random());
         let mut tried = Vec::new();
         let next = || {
-            if queue.is_empty() {
-                // The view may have moved on meanwhile: a replaced endpoint is no reason to fail.
-                let newest = self.newest_targets(link).unwrap_or_default();
-                queue.extend(order(&newest, &self.failures, Instant::now()));
-                queue.retain(|address| !tried.contains(address));
-            }
-            let address = queue.pop_front()?;
-            tried.push(address);
-            Some(address)
+            // The view may have moved on meanwhile: a replaced endpoint is no reason to fail.
+            let newest = self.newest_targets(link);
+            let targets = newest.as_deref().unwrap_or(&known);
+            let target = choose(targets, &tried, (&mut draws, Instant::now()))?;
+            tried.push(target.address());
+            Some(target.endpoint.begin())
         };
         let patience = Patience { step: limits.next_endpoint_after, total: limits.connect_deadline };
-        let (server, failed) = connect::first(next, patience, &self.failures).await;
+        let (connected, failed) = connect::first(next, patience).await;
         if failed > 0 {
             open.endpoints_failed(failed);
         }
-        server.ok_or(Outcome::unreachable)
+        let (server, endpoint) = connected.ok_or(Outcome::unreachable)?;
+        let options = endpoint.options;
+        open.reached(endpoint);
+        Ok((server, options))
     }
 
     fn newest_targets(&self, link: &Link) -> Option<Arc<[Target]>> {
@@ -196,20 +216,22 @@ impl Relay {
         }
     }
 
+    /// Those of the table, so that all connections share what was met with them; of a service that is not followed, as soon
+    /// as it is.
     async fn targets(&self, link: &Link) -> Option<Arc<[Target]>> {
         if let Targets::Known(targets) = &link.targets {
             return Some(targets.clone());
         }
-        let service = self.follows.followed(&self.view, &link.key, self.settings.limits.follow_patience).await?;
-        match targets(&service, link.port, &self.settings) {
-            Targets::Known(targets) => Some(targets),
-            Targets::Unknown => None,
-        }
+        let patience = self.settings.limits.follow_patience;
+        self.follows.followed(&self.view, &link.key, patience).await?;
+        let is_known = |table: &Table| table.same(link).is_none_or(|link| matches!(link.targets, Targets::Known(_)));
+        timeout(patience, self.table.clone().wait_for(is_known)).await.ok()??;
+        self.newest_targets(link)
     }
 }
 
 /// Where the client wanted to go before our rules sent it here.
-fn original_destination(client: &TcpStream) -> Option<SocketAddrV4> {
+pub(super) fn original_destination(client: &TcpStream) -> Option<SocketAddrV4> {
     SockRef::from(client).original_dst_v4().ok()?.as_socket_ipv4()
 }
 

@@ -3,19 +3,21 @@
 //! A new table shares with the one before what did not change, so that one change among thousands of services costs
 //! little more than looking at each of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use portolan_core::endpoint::{Endpoint, Protocol};
+use portolan_core::labels::LinkOptions;
 use portolan_core::name::ServiceKey;
 use portolan_core::reach::may_be_reached;
 use portolan_core::selection::Rank;
 use portolan_core::view::{EndpointSet, LinkPort, Service, View};
+use tokio::time::Instant;
 
 use super::LinkSettings;
-use super::choice::{Nearness, Target};
-use super::counters::{LinkFigures, LinkStatus, PortStatus};
+use super::choice::{Experience, Nearness, Target};
+use super::figures::{LinkFigures, LinkStatus, PortStatus, endpoint_status};
 use crate::netlink::table::LinkAddress;
 
 /// All links at one moment.
@@ -35,7 +37,7 @@ pub(super) struct Link {
 }
 
 /// Where a link leads.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum Targets {
     /// The service is not followed yet: follow it at the first connection.
     Unknown,
@@ -54,7 +56,7 @@ struct LinkedService {
 
 impl Table {
     /// The table of `view`, and every address and port at which it may differ from this one.
-    pub(super) fn next(&self, view: &View, settings: &LinkSettings) -> (Table, Vec<LinkAddress>) {
+    pub(super) fn next(&self, view: &View, (settings, now): (&LinkSettings, Instant)) -> (Table, Vec<LinkAddress>) {
         let mut table = self.clone();
         let (mut touched, mut changed, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
         let mut count = 0;
@@ -65,7 +67,7 @@ impl Table {
             if before.is_some_and(|before| Arc::ptr_eq(&before.service, service)) {
                 continue;
             }
-            changed.push(Arc::new(LinkedService::new((service, address), before.map(Arc::as_ref), settings)));
+            changed.push(Arc::new(LinkedService::new((service, address), before.map(Arc::as_ref), (settings, now))));
             withdrawn.extend(before.cloned());
         }
         if table.services.len() + changed.len() != count + withdrawn.len() {
@@ -144,9 +146,9 @@ impl Table {
         self.ports.keys().copied().filter(|address| self.is_open(*address)).collect()
     }
 
-    /// What `portolan links` shows.
-    pub(super) fn status(&self) -> Vec<LinkStatus> {
-        let mut status: Vec<LinkStatus> = self.services.values().map(|linked| linked.status()).collect();
+    /// What `portolan links` shows, in the order of the services' names.
+    pub(super) fn status(&self, now: Instant) -> Vec<LinkStatus> {
+        let mut status: Vec<LinkStatus> = self.services.values().map(|linked| linked.status(now)).collect();
         status.sort_by(|a, b| a.service.cmp(&b.service));
         status
     }
@@ -156,28 +158,45 @@ impl LinkedService {
     fn new(
         (service, address): (&Arc<Service>, Ipv4Addr),
         before: Option<&LinkedService>,
-        settings: &LinkSettings,
+        (settings, now): (&LinkSettings, Instant),
     ) -> LinkedService {
         let figures = before.map_or_else(Arc::default, |before| before.figures.clone());
+        let met = before.into_iter().flat_map(LinkedService::targets);
+        let met = met.map(|target| (target.address(), &target.endpoint)).collect();
         let ports = service.link.as_ref().map_or(&[][..], |link| &link.ports);
+        let mut links: Vec<Arc<Link>> = Vec::new();
         // UDP is not relayed: the kernel refuses it.
-        let links = ports.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| {
-            let targets = targets(service, *port, settings);
-            Arc::new(Link { key: service.key.clone(), port: *port, targets, figures: figures.clone() })
-        });
-        LinkedService { service: service.clone(), address, links: links.collect(), figures }
+        for port in ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
+            // Two ports of the address may lead to the same endpoints.
+            let same = links.iter().find(|link| link.port.container_port == port.container_port);
+            let targets =
+                same.map_or_else(|| targets(service, *port, (settings, &met, now)), |link| link.targets.clone());
+            links.push(Arc::new(Link { key: service.key.clone(), port: *port, targets, figures: figures.clone() }));
+        }
+        LinkedService { service: service.clone(), address, links, figures }
     }
 
-    fn status(&self) -> LinkStatus {
+    /// All of its targets; those of two ports that lead to the same come twice.
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.links.iter().flat_map(|link| match &link.targets {
+            Targets::Unknown => [].iter(),
+            Targets::Known(targets) => targets.iter(),
+        })
+    }
+
+    fn status(&self, now: Instant) -> LinkStatus {
         let ports = self.links.iter().map(|link| PortStatus {
             port: link.port.port,
             container_port: link.port.container_port,
             endpoints: match &link.targets {
                 Targets::Unknown => None,
-                Targets::Known(targets) => Some(targets.iter().map(|target| target.address).collect()),
+                Targets::Known(targets) => Some(targets.iter().map(Target::address).collect()),
             },
         });
-        LinkStatus::new(&self.service.key, self.address, (ports.collect(), &self.figures))
+        let mut endpoints: Vec<_> = self.targets().map(|target| endpoint_status(target, now)).collect();
+        endpoints.sort_by_key(|endpoint| endpoint.address);
+        endpoints.dedup_by_key(|endpoint| endpoint.address);
+        self.figures.status((&self.service.key, self.address), ports.collect(), endpoints)
     }
 }
 
@@ -187,8 +206,11 @@ fn linked_address(service: &Service, settings: &LinkSettings) -> Option<Ipv4Addr
     address.filter(|address| settings.range.contains(address))
 }
 
+/// What was met with the endpoints of a service, by their addresses.
+type Met<'a> = HashMap<SocketAddr, &'a Arc<Experience>>;
+
 /// Where `port` of `service` leads, best first.
-pub(super) fn targets(service: &Service, port: LinkPort, settings: &LinkSettings) -> Targets {
+fn targets(service: &Service, port: LinkPort, (settings, met, now): (&LinkSettings, &Met<'_>, Instant)) -> Targets {
     let EndpointSet::Known(endpoints) = &service.endpoints else { return Targets::Unknown };
     let is_behind = |endpoint: &&Endpoint| {
         endpoint.is_service_port
@@ -198,13 +220,21 @@ pub(super) fn targets(service: &Service, port: LinkPort, settings: &LinkSettings
     let target = |endpoint: &Endpoint| {
         let rank = Rank::of(endpoint.state)?;
         let ip = *endpoint.addresses.iter().find(|ip| may_be_reached(**ip, settings.range))?;
+        if endpoint.port == 0 {
+            return None;
+        }
+        let address = SocketAddr::new(ip, endpoint.port);
+        let options = LinkOptions::of(&endpoint.meta);
+        let known = met.get(&address).filter(|known| known.is_of(endpoint, (address, options)));
+        let new = || Arc::new(Experience::new(endpoint.key.clone(), address, (options, now)));
         let nearness = Nearness::of(endpoint, settings);
-        let is_port = endpoint.port != 0;
-        is_port.then_some(Target { rank, nearness, address: SocketAddr::new(ip, endpoint.port) })
+        let experience = known.map_or_else(new, |known| Arc::clone(known));
+        Some(Target { rank, nearness, weight: endpoint.weight, endpoint: experience })
     };
     let mut targets: Vec<Target> = endpoints.iter().filter(is_behind).filter_map(target).collect();
-    targets.sort();
-    targets.dedup_by_key(|target| target.address);
+    targets.sort_by_key(|target| (target.rank, target.nearness, target.address()));
+    let mut seen = HashSet::new();
+    targets.retain(|target| seen.insert(target.address()));
     Targets::Known(targets.into())
 }
 

@@ -13,7 +13,7 @@ use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Readiness, Serv
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Publisher, published};
 use portolan_sidecar::follow::follows;
-use portolan_sidecar::links::{LinkLimits, LinkSettings, Links, Runs, start};
+use portolan_sidecar::links::{Callers, LinkLimits, LinkSettings, Links, Runs, start};
 use portolan_sidecar::sockets::Sockets;
 use prometheus_client::registry::Registry;
 
@@ -34,6 +34,16 @@ pub(crate) struct Rig {
     pub(crate) metrics: Arc<Registry>,
     jobs: Jobs,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// No container is known.
+#[derive(Debug)]
+struct Nobody;
+
+impl Callers for Nobody {
+    fn service_at(&self, _: IpAddr) -> Option<ServiceKey> {
+        None
+    }
 }
 
 impl Rig {
@@ -77,7 +87,7 @@ impl Rig {
                 let links = start(
                     Runs { jobs: &owner, connections: &owner, sockets: &Sockets::default() },
                     settings,
-                    (view, follows),
+                    (view, follows, Arc::new(Nobody)),
                     &mut registry,
                 )
                 .unwrap();

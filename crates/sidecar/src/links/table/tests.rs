@@ -65,7 +65,8 @@ fn sorted(addresses: impl IntoIterator<Item = LinkAddress>) -> Vec<String> {
 #[test]
 fn a_link_is_open_while_its_endpoints_are_unknown_or_one_may_be_chosen() {
     let check = |endpoints: EndpointSet, expected: bool| {
-        let (table, _) = Table::default().next(&view(&[service("a", [198, 18, 0, 1], endpoints.clone())]), &settings());
+        let (table, _) = Table::default()
+            .next(&view(&[service("a", [198, 18, 0, 1], endpoints.clone())]), (&settings(), Instant::now()));
         let open = sorted(table.open());
         assert_eq!(open == ["198.18.0.1:80", "198.18.0.1:82"], expected, "{endpoints:?}");
         assert_eq!(open.is_empty(), !expected, "{endpoints:?}");
@@ -84,15 +85,15 @@ fn a_link_is_open_while_its_endpoints_are_unknown_or_one_may_be_chosen() {
 #[test]
 fn only_what_changed_is_touched() {
     let (a, b) = (service("a", [198, 18, 0, 1], known(&[])), service("b", [198, 18, 0, 2], known(&[])));
-    let (first, touched) = Table::default().next(&view(&[a.clone(), b.clone()]), &settings());
+    let (first, touched) = Table::default().next(&view(&[a.clone(), b.clone()]), (&settings(), Instant::now()));
     assert_eq!(touched.len(), 4);
-    let (same, touched) = first.next(&view(&[a.clone(), b.clone()]), &settings());
+    let (same, touched) = first.next(&view(&[a.clone(), b.clone()]), (&settings(), Instant::now()));
     assert!(touched.is_empty(), "{touched:?}");
     let moved = service("a", [198, 18, 0, 9], known(&[(9000, State::Usable)]));
-    let (next, touched) = same.next(&view(&[moved, b]), &settings());
+    let (next, touched) = same.next(&view(&[moved, b]), (&settings(), Instant::now()));
     assert_eq!(sorted(touched), ["198.18.0.1:80", "198.18.0.1:82", "198.18.0.9:80", "198.18.0.9:82"]);
     assert_eq!(sorted(next.open()), ["198.18.0.9:80", "198.18.0.9:82"]);
-    let (empty, touched) = next.next(&view(&[]), &settings());
+    let (empty, touched) = next.next(&view(&[]), (&settings(), Instant::now()));
     assert_eq!(touched.len(), 4);
     assert!(empty.ports.is_empty() && empty.services.is_empty());
 }
@@ -101,11 +102,11 @@ fn only_what_changed_is_touched() {
 fn one_address_is_never_two_services() {
     let a = service("a", [198, 18, 0, 1], known(&[(9000, State::Usable)]));
     let b = service("b", [198, 18, 0, 1], known(&[(9001, State::Usable)]));
-    let (table, _) = Table::default().next(&view(std::slice::from_ref(&a)), &settings());
-    let (table, _) = table.next(&view(&[a.clone(), b.clone()]), &settings());
+    let (table, _) = Table::default().next(&view(std::slice::from_ref(&a)), (&settings(), Instant::now()));
+    let (table, _) = table.next(&view(&[a.clone(), b.clone()]), (&settings(), Instant::now()));
     let at = (Ipv4Addr::new(198, 18, 0, 1), 80);
     assert_eq!(table.link(at).unwrap().key, a.key);
-    let (table, touched) = table.next(&view(std::slice::from_ref(&b)), &settings());
+    let (table, touched) = table.next(&view(std::slice::from_ref(&b)), (&settings(), Instant::now()));
     assert_eq!(table.link(at).unwrap().key, b.key, "the other has it once it is free");
     assert!(touched.contains(&at));
 }
@@ -113,8 +114,9 @@ fn one_address_is_never_two_services() {
 #[test]
 fn addresses_that_change_hands_in_one_step_lead_to_their_new_services() {
     let of = |name, last| service(name, [198, 18, 0, last], known(&[(9000, State::Usable)]));
-    let (before, _) = Table::default().next(&view(&[of("a", 1), of("b", 2), of("z", 3)]), &settings());
-    let (after, _) = before.next(&view(&[of("a", 2), of("b", 1), of("new", 3)]), &settings());
+    let (before, _) =
+        Table::default().next(&view(&[of("a", 1), of("b", 2), of("z", 3)]), (&settings(), Instant::now()));
+    let (after, _) = before.next(&view(&[of("a", 2), of("b", 1), of("new", 3)]), (&settings(), Instant::now()));
     for (last, name) in [(1, "b"), (2, "a"), (3, "new")] {
         let link = after.link((Ipv4Addr::new(198, 18, 0, last), 80));
         assert_eq!(link.map(|link| link.key.service.as_str()), Some(name));
@@ -123,6 +125,30 @@ fn addresses_that_change_hands_in_one_step_lead_to_their_new_services() {
 
 #[test]
 fn an_address_outside_the_range_is_no_link() {
-    let (table, _) = Table::default().next(&view(&[service("a", [10, 0, 0, 1], known(&[]))]), &settings());
+    let (table, _) =
+        Table::default().next(&view(&[service("a", [10, 0, 0, 1], known(&[]))]), (&settings(), Instant::now()));
     assert!(table.ports.is_empty());
+}
+
+fn experience(table: &Table, address: [u8; 4], port: u16) -> Arc<Experience> {
+    match &table.link((address.into(), port)).unwrap().targets {
+        Targets::Known(targets) => targets[0].endpoint.clone(),
+        Targets::Unknown => panic!("its endpoints are known"),
+    }
+}
+
+#[test]
+fn what_was_met_with_an_endpoint_outlives_views_and_is_one_for_all_ports() {
+    let at = [198, 18, 0, 1];
+    let next = |table: &Table, service: Arc<Service>| table.next(&view(&[service]), (&settings(), Instant::now())).0;
+    let first = next(&Table::default(), service("a", at, known(&[(9000, State::Usable)])));
+    let met = experience(&first, at, 80);
+    assert!(Arc::ptr_eq(&met, &experience(&first, at, 82)), "two ports, one endpoint");
+    let second = next(&first, service("a", at, known(&[(9000, State::Unusable), (9001, State::Starting)])));
+    assert!(Arc::ptr_eq(&met, &experience(&second, at, 80)), "another state, the same endpoint");
+    let EndpointSet::Known(mut restarted) = known(&[(9000, State::Usable)]) else { panic!("known") };
+    Arc::get_mut(&mut restarted).unwrap()[0].key.run = Run(2);
+    let third = next(&second, service("a", at, EndpointSet::Known(restarted)));
+    assert!(!Arc::ptr_eq(&met, &experience(&third, at, 80)), "another run at the same address");
+    assert_eq!(third.status(Instant::now())[0].endpoints.len(), 1, "each endpoint once");
 }
