@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! view ──> table ──┬──> kernel   the set of addresses and ports that reach the relay; all others are refused there
-//!                  └──> relay    one listener; original destination -> link -> endpoint; bytes both ways
+//!                  ├──> relay    one listener; original destination -> link -> endpoint; bytes both ways
+//!                  └──> ebpf     for services that ask for it: connect() goes to an endpoint without us
 //! ```
 //!
 //! It never resolves a name, never connects to an address that no registration announced, and never touches a
 //! connection that is open because its endpoint or its link went away.
 
 use std::net::SocketAddrV4;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use crate::netlink::{self, NetlinkError, Routes, Rules};
 mod choice;
 mod connect;
 mod counters;
+mod ebpf;
 mod kernel;
 mod pipes;
 mod pump;
@@ -33,6 +36,7 @@ mod relay;
 mod table;
 
 pub use counters::{LinkStatus, PortStatus};
+pub use ebpf::{KernelSettings, PlaneStatus};
 
 /// What links need to know.
 #[derive(Debug, Clone)]
@@ -44,6 +48,8 @@ pub struct LinkSettings {
     pub relay: SocketAddrV4,
     /// Bounds.
     pub limits: LinkLimits,
+    /// The kernel path.
+    pub kernel: KernelSettings,
     /// The node that we run on: its endpoints are preferred to others of the same rank.
     pub node: Option<NodeKey>,
     /// The availability zone that we run in: preferred after the node.
@@ -115,6 +121,7 @@ pub enum LinkError {
 pub struct Links {
     relay: SocketAddrV4,
     table: Reader<table::Table>,
+    ebpf: Arc<ebpf::KernelPath>,
 }
 
 impl Links {
@@ -125,7 +132,11 @@ impl Links {
 
     /// What `portolan links` shows: each link with its figures, in the order of their names.
     pub fn status(&self) -> Vec<LinkStatus> {
-        self.table.peek().status()
+        let table = self.table.load();
+        let planes = self.ebpf.status(&table);
+        let mut status = table.status();
+        status.iter_mut().for_each(|link| link.plane = planes.get(&link.address).cloned());
+        status
     }
 }
 
@@ -155,9 +166,19 @@ pub fn start(
     let (publisher, table) = published(first);
     let counters = Arc::new(counters::Counters::register(metrics));
     let relay = Arc::new(relay::Relay::new(settings.clone(), (view.clone(), follows), (table.clone(), counters)));
+    let ebpf = ebpf::KernelPath::new(settings.clone());
+    jobs.start("links: ebpf", ebpf.clone().keep(table.clone(), view.clone()));
     jobs.start("links: kernel", kernel.keep(view, publisher, settings));
     jobs.start("links: relay", relay.accept(jobs.clone(), listener));
-    Ok(Links { relay: relay_address, table })
+    Ok(Links { relay: relay_address, table, ebpf })
+}
+
+/// Removes programs and maps of the kernel path, which are pinned in `pins`. What is not there is no error.
+///
+/// # Errors
+/// Without the right.
+pub fn cleanup_kernel_path(pins: &Path) -> std::io::Result<()> {
+    ebpf::cleanup(pins)
 }
 
 /// Removes every trace of links and of the DNS address: our table, our routes. What is not there is no error.

@@ -42,7 +42,7 @@ fn command() -> Command {
             Arg::new("cleanup")
                 .long("cleanup")
                 .action(ArgAction::SetTrue)
-                .help("Removes every route and rule of ours, and ends"),
+                .help("Removes every route, rule and program of ours, and ends"),
         )
         .subcommand(inspect)
 }
@@ -55,7 +55,10 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     logging::start(&settings.log)?;
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if matches.get_flag("cleanup") {
-        return links::cleanup().context("remove our routes and rules");
+        let pins = &settings.link.pins;
+        let unpinned = links::cleanup_kernel_path(pins);
+        let unpinned = unpinned.with_context(|| format!("remove our programs and maps in `{}`", pins.display()));
+        return links::cleanup().context("remove our routes and rules").and(unpinned);
     }
     let jobs = Jobs::new();
     if matches.subcommand_name() == Some("inspect") {

@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Serialize};
 
+use super::ebpf::PlaneStatus;
+
 /// Figures of one service's links since the sidecar started. Written by every connection, read by whoever looks.
 #[derive(Debug, Default)]
 pub(super) struct LinkFigures {
@@ -28,6 +30,8 @@ pub struct LinkStatus {
     pub service: ServiceKey,
     /// Its virtual address.
     pub address: Ipv4Addr,
+    /// How it is carried; `None` while none of its ports is open.
+    pub plane: Option<PlaneStatus>,
     /// Its ports, in their order.
     pub ports: Vec<PortStatus>,
     /// Connections that are open.
@@ -60,6 +64,7 @@ impl LinkStatus {
         LinkStatus {
             service: service.clone(),
             address,
+            plane: None,
             ports,
             open: figures.open.load(Ordering::Relaxed),
             total: figures.total.load(Ordering::Relaxed),

@@ -139,6 +139,14 @@ impl Table {
         })
     }
 
+    /// Every link that is open, and its service.
+    pub(super) fn linked(&self) -> impl Iterator<Item = (LinkAddress, &Link, &Service)> {
+        self.ports.iter().filter(|(address, _)| self.is_open(**address)).filter_map(|(address, link)| {
+            let linked = self.services.get(&link.key)?;
+            Some((*address, link.as_ref(), linked.service.as_ref()))
+        })
+    }
+
     /// All that are open.
     pub(super) fn open(&self) -> HashSet<LinkAddress> {
         self.ports.keys().copied().filter(|address| self.is_open(*address)).collect()
