@@ -71,7 +71,8 @@ fn pages() -> Vec<(&'static str, Value)> {
         "pointers": ["n1.node.prod.ecs.internal."]});
     let links = json!([{"service": "es", "cluster": "prod", "address": "198.18.7.9", "mode": "vip",
         "ports": [{"port": 9200, "container_port": 9200, "protocol": "tcp", "endpoints": null}],
-        "endpoints": 2, "open": 1, "total": 10, "failures": 0, "bytes": 1}]);
+        "endpoints": 2, "open": 1, "total": 10, "failures": 0, "bytes": 1, "plane": "proxy",
+        "plane_reason": "no cgroup hierarchy", "led_endpoints": 0, "led_total": 3, "led_failures": 1}]);
     // Both programs are this server: it says what either would.
     let status = json!({"program": "registry", "version": "0.1.0", "epoch": "e1", "zone": "ecs.internal.",
         "started": "2026-01-02T03:04:05.000Z", "readiness": "current", "index": 7, "clusters": 1, "services": 1,
@@ -152,8 +153,9 @@ n1    prod     silent   5s   4           1        10.0.0.5   eu-west-1a  0.1.0
     (
         "links es.prod",
         "\
-SERVICE  CLUSTER  VIRTUAL ADDRESS  MODE  PORTS          ENDPOINTS  OPEN  TOTAL  FAILURES
-es       prod     198.18.7.9       vip   9200/tcp:9200  2          1     10     0
+SERVICE  CLUSTER  VIRTUAL ADDRESS  MODE  PLANE  PORTS          ENDPOINTS  OPEN  TOTAL  LED  FAILURES
+es       prod     198.18.7.9       vip   proxy  9200/tcp:9200  2          1     10     3    1
+plane ebpf cannot be had: no cgroup hierarchy
 ",
     ),
     (

@@ -1,5 +1,6 @@
 //! Services, nodes, links and the registry itself.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use portolan_registry::http::api::{NodeList, Service, ServiceList, StateCounts, Status};
@@ -32,9 +33,14 @@ pub(crate) fn status<W: Write>(
     let local = match sidecar {
         None => "none on this machine".to_owned(),
         Some(sidecar) => {
+            let led = match (&sidecar.ebpf_problem, sidecar.ebpf_services) {
+                (Some(problem), _) => format!("; plane ebpf cannot be had: {problem}"),
+                (None, 0) => String::new(),
+                (None, count) => format!("; the kernel leads {count} services"),
+            };
             let hears = if sidecar.is_registry_connected { "connected" } else { "not connected" };
             format!(
-                "version {}, node {}, view {}, {hears} to a registry",
+                "version {}, node {}, view {}, {hears} to a registry{led}",
                 sidecar.version, sidecar.node, sidecar.readiness
             )
         }
@@ -126,30 +132,39 @@ pub(crate) fn links<W: Write>(screen: &mut Screen<W>, links: &LinkList) -> io::R
         "CLUSTER",
         "VIRTUAL ADDRESS",
         "MODE",
+        "PLANE",
         "PORTS",
         "ENDPOINTS",
         "OPEN",
         "TOTAL",
+        "LED",
         "FAILURES",
     ]);
     for link in &links.links {
         let port =
             |p: &portolan_registry::http::api::LinkPort| format!("{}/{}:{}", p.port, p.protocol, p.container_port);
         let ports: Vec<String> = link.ports.iter().map(port).collect();
-        let failures = if link.failures == 0 { Tone::Plain } else { Tone::Doubtful };
+        let failed = link.failures.saturating_add(link.led_failures);
+        let failures = if failed == 0 { Tone::Plain } else { Tone::Doubtful };
+        let plane = if link.plane_reason.is_none() { Tone::Plain } else { Tone::Doubtful };
         table.row(vec![
             link.service.as_str().into(),
             link.cluster.as_str().into(),
             link.address.to_string().into(),
             link.mode.as_str().into(),
+            Cell::toned(link.plane.as_str(), plane),
             ports.join(" ").into(),
             link.endpoints.to_string().into(),
             link.open.to_string().into(),
             link.total.to_string().into(),
-            Cell::toned(link.failures.to_string(), failures),
+            link.led_total.to_string().into(),
+            Cell::toned(failed.to_string(), failures),
         ]);
     }
-    screen.table(&table)
+    screen.table(&table)?;
+    // One reason for all, because it is the node's.
+    let reasons: BTreeSet<&str> = links.links.iter().filter_map(|link| link.plane_reason.as_deref()).collect();
+    reasons.into_iter().try_for_each(|reason| screen.line(&format!("plane ebpf cannot be had: {reason}")))
 }
 
 /// `2 usable, 1 draining`: only what there is.

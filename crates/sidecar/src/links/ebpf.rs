@@ -78,6 +78,12 @@ pub struct PlaneStatus {
     pub failures: u64,
 }
 
+impl PlaneStatus {
+    /// Of a link that leads nowhere.
+    pub const NONE: PlaneStatus =
+        PlaneStatus { plane: LinkPlane::Proxy, why_not: None, endpoints: 0, connections: 0, failures: 0 };
+}
+
 /// Why there is no kernel path.
 #[derive(Debug, Error)]
 pub(super) enum PlaneError {
