@@ -33,11 +33,13 @@ struct Own {
 
 impl Own {
     fn new() -> anyhow::Result<Self> {
-        Ok(Own { cgroup: Cgroup::new()?, folder: janitor::folder(&janitor::unique("bpf"), Kind::Folder)? })
+        let folder = janitor::folder(&janitor::unique("bpf"), Kind::Folder)?;
+        std::fs::create_dir(folder.join("mount"))?;
+        Ok(Own { cgroup: Cgroup::new()?, folder })
     }
 
     fn pins(&self) -> PathBuf {
-        self.folder.join("portolan")
+        self.folder.join("mount/portolan")
     }
 
     fn args(&self) -> [String; 2] {

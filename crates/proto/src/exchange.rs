@@ -9,8 +9,8 @@ use portolan_core::view::{EndpointSet, Link, LinkPort, Node, Service};
 use prost::Message;
 
 use crate::node_report::{
-    addresses_in, addresses_out, label, meta_in, meta_out, mode_in, mode_out, node_key, plane_in, plane_out, port_number, protocol_in,
-    protocol_out, some_label, some_text, text,
+    addresses_in, addresses_out, label, meta_in, meta_out, mode_in, mode_out, node_key, plane_in, plane_out,
+    port_number, protocol_in, protocol_out, some_label, some_text, text,
 };
 use crate::{FieldError, wire, wrong};
 

@@ -148,8 +148,7 @@ fn would_answer(readiness: Readiness, dns: Option<SocketAddr>) -> Result<(), Str
 async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
     let (view, local) = (admin.view.load(), admin.local.load());
     let progress = admin.progress.borrow().clone();
-    let planes: Vec<PlaneStatus> =
-        admin.links.iter().flat_map(Links::status).filter_map(|link| link.plane).collect();
+    let planes: Vec<PlaneStatus> = admin.links.iter().flat_map(Links::status).filter_map(|link| link.plane).collect();
     let with_refusals = local.reports.iter().filter(|report| !report.refusals.is_empty());
     Json(Status {
         node: admin.identity.node.to_string(),

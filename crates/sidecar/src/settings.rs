@@ -56,7 +56,12 @@ pub const SETTINGS: &[Setting] = &[
         default: "proxy",
         help: "How links are carried, where no label says: through the relay, or by the kernel itself.",
     },
-    text("link.cgroup", "", "a folder of a cgroup v2 hierarchy", "Whose connections the kernel leads; else everybody's."),
+    text(
+        "link.cgroup",
+        "",
+        "a folder of a cgroup v2 hierarchy",
+        "Whose connections the kernel leads; else everybody's.",
+    ),
     text("link.pins", "/sys/fs/bpf/portolan", "a folder of a BPF file system", "Where the kernel's part is kept."),
 ];
 

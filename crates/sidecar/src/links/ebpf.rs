@@ -213,8 +213,7 @@ impl KernelPath {
         let mut by_address = HashMap::new();
         for ((address, port), _, service) in table.linked() {
             let status = by_address.entry(address).or_insert_with(|| state.plane(self.wanted(service)));
-            let [connections, failures] =
-                figures.get(&SocketAddrV4::new(address, port)).copied().unwrap_or_default();
+            let [connections, failures] = figures.get(&SocketAddrV4::new(address, port)).copied().unwrap_or_default();
             let held = state.held.get(&(address, port)).map_or(&[][..], |held| held);
             let endpoints = held.iter().filter(|held| held.share.to.is_some()).count();
             status.endpoints = status.endpoints.max(endpoints);

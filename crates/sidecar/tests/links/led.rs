@@ -46,11 +46,7 @@ impl Led {
         })
     }
 
-    pub(crate) fn at<T: Send + 'static>(
-        &self,
-        client: (&Host, Place),
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
+    pub(crate) fn at<T: Send + 'static>(&self, client: (&Host, Place), work: impl FnOnce() -> T + Send + 'static) -> T {
         self.start(client, work).join().expect("the client must not panic")
     }
 }

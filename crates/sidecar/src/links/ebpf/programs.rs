@@ -27,13 +27,8 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lin
 const VERSION: &str = "v1";
 const SOCK_OPS: &str = "portolan_sockops";
 /// In the order of attaching: who sees connections first, and only then who leads them.
-const PROGRAMS: [&str; 5] = [
-    SOCK_OPS,
-    "portolan_getpeername4",
-    "portolan_getpeername6",
-    "portolan_connect4",
-    "portolan_connect6",
-];
+const PROGRAMS: [&str; 5] =
+    [SOCK_OPS, "portolan_getpeername4", "portolan_getpeername6", "portolan_connect4", "portolan_connect6"];
 
 /// The maps that this process reads and writes.
 #[derive(Debug)]

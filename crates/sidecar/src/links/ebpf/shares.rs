@@ -51,8 +51,7 @@ pub(super) fn shares(service: &Service, port: LinkPort, settings: &LinkSettings)
         endpoints.iter().filter(is_behind).filter(|e| Rank::of(e.state) == Some(Rank::Usable)).collect();
     let Some(best) = behind.iter().map(|endpoint| standing(endpoint)).min() else { return Vec::new() };
     let nearest = behind.into_iter().filter(|endpoint| standing(endpoint) == best);
-    let mut shares: Vec<Share> =
-        nearest.map(|e| Share { to: kernel_address(e, settings), weight: e.weight }).collect();
+    let mut shares: Vec<Share> = nearest.map(|e| Share { to: kernel_address(e, settings), weight: e.weight }).collect();
     shares.sort();
     shares.dedup_by(|one, other| one.to.is_some() && one.to == other.to);
     if shares.iter().all(|share| share.weight == 0) {

@@ -74,7 +74,11 @@ fn leads_to_what_is_usable_on_other_nodes() {
     let rows = [
         (vec![endpoint(1), endpoint(2)], vec![to(1, 1), to(2, 1)], "both"),
         (vec![endpoint(1), with(2, |e| e.state = State::Draining { passed: true })], vec![to(1, 1)], "draining"),
-        (vec![with(1, |e| e.state = State::Draining { passed: true })], vec![], "none is usable: fail open, by the relay"),
+        (
+            vec![with(1, |e| e.state = State::Draining { passed: true })],
+            vec![],
+            "none is usable: fail open, by the relay",
+        ),
         (vec![endpoint(1), with(2, |e| e.key.node = node("here"))], vec![RELAY, to(1, 1)], "its share is the relay's"),
         (vec![with(1, |e| e.key.node = node("here"))], vec![RELAY], "on this node alone"),
         (
@@ -132,7 +136,8 @@ fn the_kernel_is_told_of_changes_and_in_time() {
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
     let states = [State::Usable, State::Unusable, State::Unverified(Standing::Vouched), State::Gone, State::Starting];
-    let (state, name) = (prop::sample::select(states.to_vec()), prop::sample::select(vec!["here", "there", "elsewhere"]));
+    let (state, name) =
+        (prop::sample::select(states.to_vec()), prop::sample::select(vec!["here", "there", "elsewhere"]));
     let az = prop::option::of(prop::sample::select(vec!["a", "b"]));
     (1..200_u8, state, name, az, 0..3_u16).prop_map(|(number, state, name, az, weight)| {
         with(number, |e| (e.state, e.key.node, e.az, e.weight) = (state, node(name), az.map(str::to_owned), weight))
