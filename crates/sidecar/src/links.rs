@@ -165,9 +165,9 @@ pub fn start(
     let kernel = kernel::Kernel::claim(rules, routes, first.open()).map_err(refused)?;
     let (publisher, table) = published(first);
     let counters = Arc::new(counters::Counters::register(metrics));
+    let ebpf = ebpf::KernelPath::new(settings.clone(), follows.clone());
     let relay = Arc::new(relay::Relay::new(settings.clone(), (view.clone(), follows), (table.clone(), counters)));
-    let ebpf = ebpf::KernelPath::new(settings.clone());
-    jobs.start("links: ebpf", ebpf.clone().keep(table.clone(), view.clone()));
+    jobs.start("links: ebpf", ebpf.clone().keep(table.clone()));
     jobs.start("links: kernel", kernel.keep(view, publisher, settings));
     jobs.start("links: relay", relay.accept(jobs.clone(), listener));
     Ok(Links { relay: relay_address, table, ebpf })

@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use aya::maps::{HashMap, Map, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::loaded_links;
 use host::{Host, OTHER, PATIENCE, Place, eventually, fetch};
@@ -132,6 +133,34 @@ fn a_failed_endpoint_is_refused_once_and_then_skipped() {
 }
 
 #[test]
+fn an_endpoint_that_does_not_answer_is_skipped_before_its_clients_give_up() {
+    let Some((host, led)) = start() else { return };
+    let [backend, mute] = ["other", "mute"].map(|name| host.server(Place::Other, any_port(), name));
+    host.shell_at(
+        Place::Other,
+        "nft 'add table ip mute; add chain ip mute input { type filter hook input priority 0; }'",
+    );
+    host.shell_at(Place::Other, &format!("nft add rule ip mute input tcp dport {} drop", mute.port()));
+    let endpoints = [(backend, State::Usable), (mute, State::Usable)];
+    let rig = Rig::start_led(&host, view(vec![web(&endpoints)]), led.settings(LONG));
+    is_led_to(&rig.links, 2);
+    // One in a million million: that none of them is led to the mute one.
+    let clients: Vec<_> = (0..40).map(|_| led.start((&host, Place::Host), || fetch(vip(80)))).collect();
+    let failed = MapData::from_pin(led.pins().join("v1/failed")).unwrap();
+    let failed: HashMap<_, [u8; 8], [u8; 8]> = Map::LruHashMap(failed).try_into().unwrap();
+    eventually("the mute one is noted", || failed.keys().next().is_some());
+    assert!(clients.iter().any(|client| !client.is_finished()), "nobody gave up");
+    for _ in 0..40 {
+        assert_eq!(led.at((&host, Place::Host), || fetch(vip(80))).unwrap(), "other");
+    }
+    host.shell_at(Place::Other, "nft delete table ip mute");
+    for client in clients {
+        client.join().unwrap().unwrap();
+    }
+    assert_eq!((plane(&rig.links).failures, relayed(&rig)), (0, 0));
+}
+
+#[test]
 fn when_all_failed_the_relay_tries() {
     let Some((host, led)) = start() else { return };
     let rig = Rig::start_led(&host, view(vec![web(&[(closed(&host), State::Usable)])]), led.settings(LONG));
@@ -213,7 +242,7 @@ fn connections_outlive_the_sidecar_and_the_next_takes_over() {
     let Some((host, led)) = start() else { return };
     let backend = host.serve(Place::Other, any_port(), echo);
     let service = || web(&[(backend, State::Usable)]);
-    let lease = Duration::from_secs(4);
+    let lease = Duration::from_secs(6);
     let rig = Rig::start_led(&host, view(vec![service()]), led.settings(lease));
     is_led_to(&rig.links, 1);
     let connect = || led.at((&host, Place::Host), || TcpStream::connect(vip(80)));
@@ -225,15 +254,19 @@ fn connections_outlive_the_sidecar_and_the_next_takes_over() {
     assert!(is_alive(&connect().unwrap()), "a new one is led while the lease lasts");
     std::fs::create_dir(led.pins().join("v0")).unwrap();
     let before = link_ids(&led);
-    let rig = Rig::start_led(&host, View::default(), led.settings(lease));
+    let mut rig = Rig::start_led(&host, View::default(), led.settings(lease));
     assert!(is_alive(&connect().unwrap()), "a sidecar that knows nothing yet takes nothing away");
+    let unfollowed = || Service { endpoints: portolan_core::view::EndpointSet::Unfollowed, ..service() };
+    rig.publish(vec![unfollowed()]);
+    eventually("it learns the endpoints of what is led", || rig.followed.try_recv().is_ok());
+    assert!(is_alive(&connect().unwrap()), "and takes nothing away meanwhile");
     rig.publish(vec![service()]);
     eventually("another run's programs are replaced", || link_ids(&led).is_disjoint(&before));
     eventually("what an older layout left is removed", || !led.pins().join("v0").exists());
     is_led_to(&rig.links, 1);
     assert!(is_alive(&connect().unwrap()));
     assert_eq!(first.peer_addr().unwrap(), SocketAddr::V4(vip(80)));
-    assert_eq!((plane(&rig.links).connections, relayed(&rig)), (4, 0), "figures are carried on");
+    assert_eq!((plane(&rig.links).connections, relayed(&rig)), (5, 0), "figures are carried on");
     drop(rig);
     eventually("the lease ends", || connect().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
     assert!(is_alive(&first), "and open connections go on for ever");

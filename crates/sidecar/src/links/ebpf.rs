@@ -18,7 +18,7 @@ use std::time::Duration;
 use aya::EbpfError;
 use aya::maps::MapError;
 use portolan_core::evidence::LinkPlane;
-use portolan_core::view::{Readiness, Service, View};
+use portolan_core::view::{Readiness, Service};
 use portolan_runtime::published::Reader;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ use tracing::{info, warn};
 
 use super::LinkSettings;
 use super::table::Table;
+use crate::follow::Follows;
 use crate::netlink::table::LinkAddress;
 use encoding::Leased;
 
@@ -136,6 +137,7 @@ pub(super) enum PlaneError {
 #[derive(Debug)]
 pub(super) struct KernelPath {
     settings: LinkSettings,
+    follows: Follows,
     state: Mutex<State>,
 }
 
@@ -149,18 +151,17 @@ struct State {
 }
 
 impl KernelPath {
-    pub(super) fn new(settings: LinkSettings) -> Arc<KernelPath> {
-        Arc::new(KernelPath { settings, state: Mutex::default() })
+    pub(super) fn new(settings: LinkSettings, follows: Follows) -> Arc<KernelPath> {
+        Arc::new(KernelPath { settings, follows, state: Mutex::default() })
     }
 
     /// Keeps the kernel in step with the table, for ever. A service that nobody wants led so costs nothing.
-    pub(super) async fn keep(self: Arc<Self>, mut table: Reader<Table>, view: Reader<View>) {
+    pub(super) async fn keep(self: Arc<Self>, mut table: Reader<Table>) {
         let mut tick = interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_table_alive = true;
         loop {
-            let readiness = view.peek().readiness;
-            self.follow(&table.load(), readiness);
+            self.follow(&table.load());
             // Each branch only waits.
             tokio::select! {
                 is_alive = table.changed(), if is_table_alive => is_table_alive = is_alive,
@@ -169,9 +170,9 @@ impl KernelPath {
         }
     }
 
-    fn follow(&self, table: &Table, readiness: Readiness) {
+    fn follow(&self, table: &Table) {
         // Before anything is known, nothing is known to be gone: what an earlier run told the kernel ends by itself.
-        if readiness == Readiness::Loading {
+        if table.readiness == Readiness::Loading {
             return;
         }
         let is_led = |service: &Service| self.wanted(service) == LinkPlane::Ebpf;
@@ -184,9 +185,15 @@ impl KernelPath {
             return;
         }
         let now_ns = boot_ns();
-        let lease = shares::lease_until(readiness, now_ns, self.settings.kernel.lease);
+        let lease = shares::lease_until(table.readiness, now_ns, self.settings.kernel.lease);
         let mut gone: HashSet<LinkAddress> = state.held.keys().copied().collect();
         for (address, link, service) in wanted {
+            // Led by an earlier run, and this one has not learnt its endpoints: connections that are led would never make it.
+            if service.known_endpoints().is_none() && state.is_leased(address, now_ns) {
+                gone.remove(&address);
+                self.follows.ask(&service.key);
+                continue;
+            }
             let shares = shares::shares(service, link.port, &self.settings);
             if !shares.is_empty() {
                 gone.remove(&address);
@@ -261,6 +268,12 @@ impl State {
             // Two thirds of what it had is left; after that the relay has all.
             Err(error) => self.note(&error),
         }
+    }
+
+    /// Whether the kernel still leads anywhere there.
+    fn is_leased(&self, address: LinkAddress, now_ns: u64) -> bool {
+        let is_led = |held: &Leased| held.share.to.is_some() && held.until_ns > now_ns;
+        self.held.get(&address).is_some_and(|held| held.iter().any(is_led))
     }
 
     fn withdraw(&mut self, address: LinkAddress) {

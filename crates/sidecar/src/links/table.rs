@@ -11,7 +11,7 @@ use portolan_core::endpoint::{Endpoint, Protocol};
 use portolan_core::name::ServiceKey;
 use portolan_core::reach::may_be_reached;
 use portolan_core::selection::Rank;
-use portolan_core::view::{EndpointSet, LinkPort, Service, View};
+use portolan_core::view::{EndpointSet, LinkPort, Readiness, Service, View};
 
 use super::LinkSettings;
 use super::choice::{Nearness, Target};
@@ -23,6 +23,8 @@ use crate::netlink::table::LinkAddress;
 pub(super) struct Table {
     services: imbl::HashMap<ServiceKey, Arc<LinkedService>>,
     ports: imbl::HashMap<LinkAddress, Arc<Link>>,
+    /// Of the view that it was worked out from.
+    pub(super) readiness: Readiness,
 }
 
 /// One port of one virtual address.
@@ -55,7 +57,7 @@ struct LinkedService {
 impl Table {
     /// The table of `view`, and every address and port at which it may differ from this one.
     pub(super) fn next(&self, view: &View, settings: &LinkSettings) -> (Table, Vec<LinkAddress>) {
-        let mut table = self.clone();
+        let mut table = Table { readiness: view.readiness, ..self.clone() };
         let (mut touched, mut changed, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
         let mut count = 0;
         for service in view.services.values() {
