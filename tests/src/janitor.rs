@@ -1,6 +1,6 @@
 //! The janitor: a child process that outlives the tests and takes away what they made, however they ended.
 //!
-//! It reads the names of engines, namespaces and folders from a pipe; the pipe ends with the test process, even by
+//! It reads the names of engines, namespaces, folders and cgroups from a pipe; the pipe ends with the test process, even by
 //! kill -9, and then it cleans. Things that are dropped in order are removed by the same script at once.
 
 use std::fs;
@@ -24,6 +24,8 @@ pub enum Kind {
     Namespace,
     /// A folder.
     Folder,
+    /// A cgroup that nothing is in any more, by its folder.
+    Cgroup,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Kind::Engine => "engine",
             Kind::Namespace => "netns",
             Kind::Folder => "folder",
+            Kind::Cgroup => "cgroup",
         }
     }
 }

@@ -1,4 +1,4 @@
-# Takes away what tests made: engines, namespaces, folders.
+# Takes away what tests made: engines, namespaces, folders, cgroups.
 #   sh janitor.sh              reads lines "KIND NAME" until the end of its input, then removes them, last first
 #   sh janitor.sh KIND NAME    removes one now
 # The input is a pipe from the test process: it ends when that process ends, in whatever way.
@@ -45,6 +45,7 @@ remove() {
         engine) remove_engine "$2" ;;
         netns) remove_netns "$2" ;;
         folder) remove_folder "$2" ;;
+        cgroup) [ ! -e "$2" ] || rmdir "$2" ;;
     esac
 }
 

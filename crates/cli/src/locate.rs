@@ -63,6 +63,10 @@ pub(crate) struct SidecarStatus {
     pub(crate) dns: Option<SocketAddr>,
     /// Whether it links.
     pub(crate) has_links: bool,
+    /// How many services the kernel leads.
+    pub(crate) ebpf_services: usize,
+    /// Why it does not lead those that should be.
+    pub(crate) ebpf_problem: Option<String>,
     /// Where the registry that it uses answers HTTP.
     pub(crate) registry_http: Option<String>,
 }

@@ -158,7 +158,7 @@ pub struct LinkWish {
 }
 
 /// How a link is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkPlane {
     /// A userspace relay.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Endpoint, Protocol};
+use crate::evidence::LinkPlane;
 use crate::name::{Label, NodeKey, ServiceKey};
 
 /// Everything that can be asked about, at one moment. Cloning shares what did not change.
@@ -70,6 +71,8 @@ pub struct Link {
     pub mode: LinkMode,
     /// What each port of that address leads to, in the order of the ports.
     pub ports: Vec<LinkPort>,
+    /// How it is carried, where a label says so; else each node's own setting does.
+    pub plane: Option<LinkPlane>,
 }
 
 /// Whether a service's name answers its virtual address.
@@ -198,7 +201,7 @@ mod tests {
     fn reverse_names_follow_addresses_that_change_hands() {
         let service = |name: &'static str, last: u8| {
             let key = ServiceKey { cluster: Label::fixed("prod"), service: Label::fixed(name) };
-            let link = Link { address: [198, 18, 0, last].into(), mode: LinkMode::Vip, ports: Vec::new() };
+            let link = Link { address: [198, 18, 0, last].into(), mode: LinkMode::Vip, ports: Vec::new(), plane: None };
             Arc::new(Service { key, index: 1, link: Some(link), endpoints: EndpointSet::Unfollowed })
         };
         let mut view = View::default();

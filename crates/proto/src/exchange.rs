@@ -9,8 +9,8 @@ use portolan_core::view::{EndpointSet, Link, LinkPort, Node, Service};
 use prost::Message;
 
 use crate::node_report::{
-    addresses_in, addresses_out, label, meta_in, meta_out, mode_in, mode_out, node_key, port_number, protocol_in,
-    protocol_out, some_label, some_text, text,
+    addresses_in, addresses_out, label, meta_in, meta_out, mode_in, mode_out, node_key, plane_in, plane_out,
+    port_number, protocol_in, protocol_out, some_label, some_text, text,
 };
 use crate::{FieldError, wire, wrong};
 
@@ -67,6 +67,7 @@ fn link_out(link: &Link) -> wire::Link {
         address: link.address.into(),
         mode: mode_out(link.mode).into(),
         ports: link.ports.iter().map(port).collect(),
+        plane: plane_out(link.plane).into(),
     }
 }
 
@@ -82,6 +83,7 @@ fn link_in(link: &wire::Link) -> Result<Link, FieldError> {
         address: link.address.into(),
         mode: mode_in(link.mode).ok_or_else(|| wrong("link.mode", "is not one that this version knows"))?,
         ports: link.ports.iter().map(port).collect::<Result<_, _>>()?,
+        plane: plane_in(link.plane),
     })
 }
 
@@ -201,7 +203,12 @@ fn state_in(state: i32) -> Result<State, FieldError> {
 
 /// The digest of a directory: the sum of a hash of each entry, so it needs no order.
 pub fn directory_digest<'a>(services: impl Iterator<Item = &'a Service>, nodes: impl Iterator<Item = &'a Node>) -> u64 {
-    let services = services.map(|s| digest_of(1, &directory_service_out(&s.key, s.link.as_ref())));
+    let listed = |service: &Service| {
+        // Peers of the last version know no planes: one that is told and not understood is no difference.
+        let link = service.link.clone().map(|link| Link { plane: None, ..link });
+        digest_of(1, &directory_service_out(&service.key, link.as_ref()))
+    };
+    let services = services.map(listed);
     services.chain(nodes.map(|n| digest_of(2, &node_out(n)))).fold(0, u64::wrapping_add)
 }
 
@@ -219,6 +226,7 @@ fn digest_of(kind: u8, message: &impl Message) -> u64 {
 mod tests {
     use super::*;
     use portolan_core::endpoint::Protocol;
+    use portolan_core::evidence::LinkPlane;
     use portolan_core::name::Label;
     use portolan_core::view::LinkMode;
 
@@ -249,6 +257,7 @@ mod tests {
             address: "198.18.3.4".parse().unwrap(),
             mode: LinkMode::Vip,
             ports: vec![LinkPort { port: 80, container_port: 9200, protocol: Protocol::Tcp }],
+            plane: Some(LinkPlane::Ebpf),
         };
         Service { key, index: 9, link: Some(link), endpoints: EndpointSet::Known([endpoint].into()) }
     }
@@ -280,6 +289,17 @@ mod tests {
         large.endpoints = EndpointSet::Known(vec![one; 10_000].into());
         let length = service_set_out(&large).encoded_len();
         assert!((crate::MESSAGE_BYTES_MAX..crate::TOLD_BYTES_MAX).contains(&length), "{length}");
+    }
+
+    #[test]
+    fn a_peer_that_knows_no_planes_holds_the_same() {
+        let told = service(State::Usable);
+        let link = told.link.clone().map(|link| Link { plane: None, ..link });
+        let understood = Service { link, ..told.clone() };
+        let digest = |service| directory_digest([service].into_iter(), [].into_iter());
+        assert_eq!(digest(&told), digest(&understood), "or both would exchange everything every 30 s");
+        let unlinked = Service { link: None, ..told.clone() };
+        assert_ne!(digest(&told), digest(&unlinked));
     }
 
     #[test]

@@ -217,11 +217,6 @@ fn port_in(port: wire::PortReport) -> Result<PortReport, FieldError> {
 }
 
 fn link_out(link: &LinkWish) -> wire::LinkWish {
-    let plane = match link.plane {
-        None => wire::LinkPlane::Unspecified,
-        Some(LinkPlane::Proxy) => wire::LinkPlane::Proxy,
-        Some(LinkPlane::Ebpf) => wire::LinkPlane::Ebpf,
-    };
     wire::LinkWish {
         mode: link.mode.map_or(wire::LinkMode::Unspecified, mode_out).into(),
         ports: link
@@ -229,7 +224,7 @@ fn link_out(link: &LinkWish) -> wire::LinkWish {
             .iter()
             .map(|(port, to)| wire::LinkPortWish { port: (*port).into(), container_port: (*to).into() })
             .collect(),
-        plane: plane.into(),
+        plane: plane_out(link.plane).into(),
     }
 }
 
@@ -240,11 +235,7 @@ fn link_in(link: wire::LinkWish) -> Result<LinkWish, FieldError> {
     Ok(LinkWish {
         mode: mode_in(link.mode),
         ports: link.ports.iter().map(port).collect::<Result<_, _>>()?,
-        plane: match wire::LinkPlane::try_from(link.plane).unwrap_or_default() {
-            wire::LinkPlane::Unspecified => None,
-            wire::LinkPlane::Proxy => Some(LinkPlane::Proxy),
-            wire::LinkPlane::Ebpf => Some(LinkPlane::Ebpf),
-        },
+        plane: plane_in(link.plane),
     })
 }
 
@@ -260,6 +251,23 @@ pub(crate) fn mode_in(mode: i32) -> Option<LinkMode> {
         wire::LinkMode::Unspecified => None,
         wire::LinkMode::Vip => Some(LinkMode::Vip),
         wire::LinkMode::Direct => Some(LinkMode::Direct),
+    }
+}
+
+pub(crate) fn plane_out(plane: Option<LinkPlane>) -> wire::LinkPlane {
+    match plane {
+        None => wire::LinkPlane::Unspecified,
+        Some(LinkPlane::Proxy) => wire::LinkPlane::Proxy,
+        Some(LinkPlane::Ebpf) => wire::LinkPlane::Ebpf,
+    }
+}
+
+/// A plane that this version does not know is none: each node's own setting then counts.
+pub(crate) fn plane_in(plane: i32) -> Option<LinkPlane> {
+    match wire::LinkPlane::try_from(plane).unwrap_or_default() {
+        wire::LinkPlane::Unspecified => None,
+        wire::LinkPlane::Proxy => Some(LinkPlane::Proxy),
+        wire::LinkPlane::Ebpf => Some(LinkPlane::Ebpf),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use axum::{Json, Router};
+use portolan_core::evidence::LinkPlane;
 use portolan_core::refusal::Refusal;
 use portolan_core::view::Readiness;
 use portolan_dns::answer::{Client, Perspective};
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::follow::Follows;
 use crate::identity::Identity;
-use crate::links::{ClientStatus, EndpointStatus, LinkStatus, Links, PortStatus};
+use crate::links::{ClientStatus, EndpointStatus, LinkStatus, Links, PlaneStatus, PortStatus};
 use crate::node_dns;
 use crate::register::Progress;
 use crate::registration::{DockerStatus, LocalState};
@@ -73,6 +74,10 @@ struct Status {
     registry_http: Option<String>,
     dns: Option<SocketAddr>,
     has_links: bool,
+    /// Services that the kernel leads.
+    ebpf_services: usize,
+    /// Why it does not lead those that should be.
+    ebpf_problem: Option<String>,
     services: usize,
     containers: usize,
     docker: DockerStatus,
@@ -92,6 +97,16 @@ struct Link {
     cluster: String,
     address: std::net::Ipv4Addr,
     mode: &'static str,
+    /// `proxy` or `ebpf`.
+    plane: LinkPlane,
+    /// Why it is not the plane that was asked for.
+    plane_reason: Option<String>,
+    /// Of the endpoints, those that the kernel leads to.
+    led_endpoints: usize,
+    /// Connections that it led.
+    led_total: u64,
+    /// Of its attempts, those that failed.
+    led_failures: u64,
     ports: Vec<LinkPort>,
     endpoints: usize,
     open: usize,
@@ -146,6 +161,7 @@ fn would_answer(readiness: Readiness, dns: Option<SocketAddr>) -> Result<(), Str
 async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
     let (view, local) = (admin.view.load(), admin.local.load());
     let progress = admin.progress.borrow().clone();
+    let planes: Vec<PlaneStatus> = admin.links.iter().flat_map(Links::status).filter_map(|link| link.plane).collect();
     let with_refusals = local.reports.iter().filter(|report| !report.refusals.is_empty());
     Json(Status {
         node: admin.identity.node.to_string(),
@@ -163,6 +179,8 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         registry_http: progress.registry_http.or_else(|| admin.registry_http.clone()),
         dns: admin.dns.get().copied(),
         has_links: admin.links.is_some(),
+        ebpf_services: planes.iter().filter(|plane| plane.plane == LinkPlane::Ebpf).count(),
+        ebpf_problem: planes.into_iter().find_map(|plane| plane.why_not),
         services: view.services.len(),
         containers: local.reports.len(),
         docker: local.docker.clone(),
@@ -186,11 +204,17 @@ fn link(status: LinkStatus, view: &portolan_core::view::View) -> Link {
         protocol: "tcp",
         endpoints: port.endpoints,
     };
+    let plane = status.plane.unwrap_or(PlaneStatus::NONE);
     Link {
         service: status.service.service.to_string(),
         cluster: status.service.cluster.to_string(),
         address: status.address,
         mode: if is_answered { "vip" } else { "direct" },
+        plane: plane.plane,
+        plane_reason: plane.why_not,
+        led_endpoints: plane.endpoints,
+        led_total: plane.connections,
+        led_failures: plane.failures,
         ports: status.ports.into_iter().map(port).collect(),
         endpoints: endpoints.unwrap_or_default(),
         open: status.open,

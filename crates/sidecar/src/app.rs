@@ -33,7 +33,7 @@ use crate::admin::{self, Admin};
 use crate::docker::{self, DockerSettings};
 use crate::follow::{Follows, follows};
 use crate::identity::{Identity, Told};
-use crate::links::{self, LinkError, LinkLimits, LinkSettings, Links, Runs};
+use crate::links::{self, KernelSettings, LinkError, LinkLimits, LinkSettings, Links, Runs};
 use crate::overlay::{Local, overlay};
 use crate::register::Registrar;
 use crate::registration::LocalState;
@@ -251,6 +251,12 @@ fn link_settings(settings: &Settings, identity: &Identity) -> LinkSettings {
         range: settings.link.range,
         relay: SocketAddrV4::new(*settings.sidecar.dns.ip(), settings.sidecar.relay_port),
         limits,
+        kernel: KernelSettings {
+            plane: settings.link.plane,
+            cgroup: settings.link.cgroup.clone(),
+            pins: settings.link.pins.clone(),
+            ..KernelSettings::default()
+        },
         node: Some(identity.node.clone()),
         az: identity.az.clone(),
     }

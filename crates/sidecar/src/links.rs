@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! view ──> table ──┬──> kernel   the set of addresses and ports that reach the relay; all others are refused there
-//!                  └──> relay    one listener; original destination -> link -> endpoint; bytes both ways
+//!                  ├──> relay    one listener; original destination -> link -> endpoint; bytes both ways
+//!                  └──> ebpf     for services that ask for it: connect() goes to an endpoint without us
 //! ```
 //!
 //! It never resolves a name, never connects to an address that no registration announced, and never touches a
@@ -10,6 +11,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use crate::sockets::{Purpose, Sockets};
 mod choice;
 mod connect;
 mod counters;
+mod ebpf;
 mod figures;
 mod kernel;
 mod options;
@@ -39,6 +42,7 @@ mod relay;
 mod series;
 mod table;
 
+pub use ebpf::{KernelSettings, PlaneStatus};
 pub use figures::{ClientStatus, EndpointStatus, LinkStatus, PortStatus};
 
 /// Tells who connects.
@@ -57,6 +61,8 @@ pub struct LinkSettings {
     pub relay: SocketAddrV4,
     /// Bounds.
     pub limits: LinkLimits,
+    /// The kernel path.
+    pub kernel: KernelSettings,
     /// The node that we run on: its endpoints are preferred to others of the same rank.
     pub node: Option<NodeKey>,
     /// The availability zone that we run in: preferred after the node.
@@ -128,6 +134,7 @@ pub enum LinkError {
 pub struct Links {
     relay: SocketAddrV4,
     table: Reader<table::Table>,
+    ebpf: Arc<ebpf::KernelPath>,
 }
 
 impl Links {
@@ -138,7 +145,11 @@ impl Links {
 
     /// What `portolan links` shows: each link with its figures, in the order of their names.
     pub fn status(&self) -> Vec<LinkStatus> {
-        self.table.peek().status(Instant::now())
+        let table = self.table.load();
+        let planes = self.ebpf.status(&table);
+        let mut status = table.status(Instant::now());
+        status.iter_mut().for_each(|link| link.plane = planes.get(&link.address).cloned());
+        status
     }
 }
 
@@ -187,11 +198,21 @@ pub fn start(
     let metrics = metrics.sub_registry_with_prefix("link");
     let counters = Arc::new(counters::Counters::register(metrics));
     metrics.register_collector(Box::new(series::Series(table.clone())));
+    let ebpf = ebpf::KernelPath::new(settings.clone(), follows.clone());
     let from = (view.clone(), follows, callers);
     let relay = Arc::new(relay::Relay::new(settings.clone(), from, (table.clone(), counters)));
+    jobs.start("links: ebpf", ebpf.clone().keep(table.clone()));
     jobs.start("links: kernel", kernel.keep(view, publisher, settings));
     jobs.start("links: relay", relay.accept(connections.clone(), listener));
-    Ok(Links { relay: relay_address, table })
+    Ok(Links { relay: relay_address, table, ebpf })
+}
+
+/// Removes programs and maps of the kernel path, which are pinned in `pins`. What is not there is no error.
+///
+/// # Errors
+/// Without the right.
+pub fn cleanup_kernel_path(pins: &Path) -> std::io::Result<()> {
+    ebpf::cleanup(pins)
 }
 
 /// Removes every trace of links and of the DNS address: our table, our routes. What is not there is no error.

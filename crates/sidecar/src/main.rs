@@ -50,7 +50,7 @@ fn command() -> Command {
             Arg::new("cleanup")
                 .long("cleanup")
                 .action(ArgAction::SetTrue)
-                .help("Removes every route and rule of ours, and ends"),
+                .help("Removes every route, rule and program of ours, and ends"),
         )
         .arg(Arg::new("takeover").long("takeover").action(ArgAction::SetTrue).conflicts_with("cleanup").help(
             "Serves this node now: the sidecar that does so hands over its sockets, and finishes its connections",
@@ -65,7 +65,11 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let settings = loaded.settings;
     logging::start(&settings.log)?;
     if matches.get_flag("cleanup") {
-        return links::cleanup().map(|()| ExitCode::SUCCESS).context("remove our routes and rules");
+        let pins = &settings.link.pins;
+        let unpinned = links::cleanup_kernel_path(pins);
+        let unpinned = unpinned.with_context(|| format!("remove our programs and maps in `{}`", pins.display()));
+        let cleaned = links::cleanup().context("remove our routes and rules").and(unpinned);
+        return cleaned.map(|()| ExitCode::SUCCESS);
     }
     let jobs = Jobs::new();
     if matches.subcommand_name() == Some("inspect") {

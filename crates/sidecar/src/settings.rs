@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use portolan_core::evidence::LinkPlane;
 use portolan_dns::forward::routes::Upstream;
 use portolan_dns::gate::{self, GateSettings};
 use portolan_runtime::logging::LogSettings;
@@ -61,7 +62,19 @@ pub const SETTINGS: &[Setting] = &[
         default: "10000",
         help: "Connections at once over the links of one service, so that its clients cannot starve others.",
     },
-    Setting { key: "link.plane", kind: Kind::Choice(&["proxy"]), default: "proxy", help: "How links are carried." },
+    Setting {
+        key: "link.plane",
+        kind: Kind::Choice(&["proxy", "ebpf"]),
+        default: "proxy",
+        help: "How links are carried, where no label says: through the relay, or by the kernel itself.",
+    },
+    text(
+        "link.cgroup",
+        "",
+        "a folder of a cgroup v2 hierarchy",
+        "Whose connections the kernel leads; else everybody's.",
+    ),
+    text("link.pins", "/sys/fs/bpf/portolan", "a folder of a BPF file system", "Where the kernel's part is kept."),
 ];
 
 /// The settings as read.
@@ -131,7 +144,11 @@ pub struct Link {
     /// `link.connections_per_service_max`.
     pub connections_per_service_max: usize,
     /// `link.plane`.
-    pub plane: String,
+    pub plane: LinkPlane,
+    /// `link.cgroup`.
+    pub cgroup: Option<PathBuf>,
+    /// `link.pins`.
+    pub pins: PathBuf,
 }
 
 /// Ports come as text, as every setting with words of its own does.

@@ -30,6 +30,18 @@ pub(crate) struct LinkState {
     pub(crate) address: Ipv4Addr,
     /// `vip` or `direct`.
     pub(crate) mode: String,
+    /// `proxy` or `ebpf`; empty from a sidecar that knows no planes.
+    #[serde(default)]
+    pub(crate) plane: String,
+    /// Why it is not the plane that was asked for.
+    #[serde(default)]
+    pub(crate) plane_reason: Option<String>,
+    /// How many connections the kernel led.
+    #[serde(default)]
+    pub(crate) led_total: u64,
+    /// How many of those failed.
+    #[serde(default)]
+    pub(crate) led_failures: u64,
     /// Its ports.
     pub(crate) ports: Vec<LinkPort>,
     /// How many endpoints it may lead to now.

@@ -72,6 +72,7 @@ fn pages() -> Vec<(&'static str, Value)> {
     let links = json!([{"service": "es", "cluster": "prod", "address": "198.18.7.9", "mode": "vip",
         "ports": [{"port": 9200, "container_port": 9200, "protocol": "tcp", "endpoints": null}],
         "endpoints": 2, "open": 1, "total": 10, "failures": 0, "bytes": 1, "limited": 0,
+        "plane": "proxy", "plane_reason": "no cgroup hierarchy", "led_endpoints": 0, "led_total": 3, "led_failures": 1,
         "met": [{"address": "10.0.0.5:32768", "nearness": "az", "weight": 1, "open": 1, "total": 10, "bytes": 1,
             "failures": 3, "ejections": 2, "ejected_ms": 4200, "connect_us": 210}],
         "clients": [{"cluster": "prod", "service": "kibana", "total": 9}, {"cluster": null, "service": null, "total": 1}]}]);
@@ -155,8 +156,9 @@ n1    prod     silent   5s   4           1        10.0.0.5   eu-west-1a  0.1.0
     (
         "links es.prod",
         "\
-SERVICE  CLUSTER  VIRTUAL ADDRESS  MODE  PORTS          ENDPOINTS  OPEN  TOTAL  FAILURES
-es       prod     198.18.7.9       vip   9200/tcp:9200  2          1     10     0
+SERVICE  CLUSTER  VIRTUAL ADDRESS  MODE  PLANE  PORTS          ENDPOINTS  OPEN  TOTAL  LED  FAILURES
+es       prod     198.18.7.9       vip   proxy  9200/tcp:9200  2          1     10     3    1
+plane ebpf cannot be had: no cgroup hierarchy
 
 ENDPOINT        NEAR  WEIGHT  OPEN  TOTAL  BYTES  CONNECT  FAILURES  EJECTED
 10.0.0.5:32768  az    1       1     10     1      210 us   3         2 times, 5 s more

@@ -43,6 +43,7 @@ impl Programs {
     /// Both as checks, and what AWS denies the registry.
     pub(super) fn checks(&self) -> Vec<Check> {
         let mut checks = vec![self.sidecar_check(), self.registry_check()];
+        checks.extend(self.sidecar.as_ref().and_then(plane_check));
         let aws = self.status.iter().filter_map(|answer| answer.value.aws.as_ref());
         checks.extend(aws.flat_map(|aws| &aws.denied).map(denied_check));
         checks
@@ -89,6 +90,18 @@ impl Programs {
     }
 }
 
+/// Whether the kernel leads what it was asked to lead; nothing where nobody asked.
+fn plane_check(sidecar: &SidecarStatus) -> Option<Check> {
+    match (&sidecar.ebpf_problem, sidecar.ebpf_services) {
+        (Some(problem), _) => {
+            let fix = "mend what it names; until then these services go through the relay";
+            Some(Check::warning("plane ebpf", problem, fix))
+        }
+        (None, 0) => None,
+        (None, count) => Some(Check::ok("plane ebpf", format!("the kernel leads {count} services"))),
+    }
+}
+
 /// The registry's role is not the one that this command runs as, and only the registry takes messages from its queue.
 fn denied_check(denied: &AwsDenied) -> Check {
     let AwsDenied { action, without, .. } = denied;
@@ -100,6 +113,18 @@ fn denied_check(denied: &AwsDenied) -> Check {
 mod tests {
     use super::*;
     use crate::doctor::Outcome;
+
+    #[test]
+    fn a_plane_that_cannot_be_had_is_a_warning_with_the_reason() {
+        let check = |ebpf_services, problem: Option<&str>| {
+            let ebpf_problem = problem.map(str::to_owned);
+            plane_check(&SidecarStatus { ebpf_services, ebpf_problem, ..SidecarStatus::default() })
+        };
+        assert_eq!(check(0, None), None, "nobody asked for it");
+        assert_eq!(check(2, None).map(|check| check.outcome), Some(Outcome::Ok));
+        let denied = check(0, Some("no cgroup")).map(|check| (check.outcome, check.found));
+        assert_eq!(denied, Some((Outcome::Warning, "no cgroup".to_owned())));
+    }
 
     #[test]
     fn what_the_registry_may_not_is_a_warning_that_names_it() {

@@ -1,5 +1,6 @@
 //! Links: where they lead, how much goes through, and who connects.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use portolan_registry::http::api::LinkPort;
@@ -17,29 +18,38 @@ pub(crate) fn links<W: Write>(screen: &mut Screen<W>, links: &LinkList) -> io::R
         "CLUSTER",
         "VIRTUAL ADDRESS",
         "MODE",
+        "PLANE",
         "PORTS",
         "ENDPOINTS",
         "OPEN",
         "TOTAL",
+        "LED",
         "FAILURES",
     ]);
     for link in &links.links {
         let port = |p: &LinkPort| format!("{}/{}:{}", p.port, p.protocol, p.container_port);
         let ports: Vec<String> = link.ports.iter().map(port).collect();
-        let failures = if link.failures == 0 { Tone::Plain } else { Tone::Doubtful };
+        let failed = link.failures.saturating_add(link.led_failures);
+        let failures = if failed == 0 { Tone::Plain } else { Tone::Doubtful };
+        let plane = if link.plane_reason.is_none() { Tone::Plain } else { Tone::Doubtful };
         table.row(vec![
             link.service.as_str().into(),
             link.cluster.as_str().into(),
             link.address.to_string().into(),
             link.mode.as_str().into(),
+            Cell::toned(link.plane.as_str(), plane),
             ports.join(" ").into(),
             link.endpoints.to_string().into(),
             link.open.to_string().into(),
             link.total.to_string().into(),
-            Cell::toned(link.failures.to_string(), failures),
+            link.led_total.to_string().into(),
+            Cell::toned(failed.to_string(), failures),
         ]);
     }
-    screen.table(&table)
+    screen.table(&table)?;
+    // One reason for all, because it is the node's.
+    let reasons: BTreeSet<&str> = links.links.iter().filter_map(|link| link.plane_reason.as_deref()).collect();
+    reasons.into_iter().try_for_each(|reason| screen.line(&format!("plane ebpf cannot be had: {reason}")))
 }
 
 /// The endpoints of one link as this node met them, and who connected; nothing where nobody did.

@@ -1,5 +1,6 @@
 //! Services, nodes, links and the registry itself.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use portolan_registry::http::api::{NodeList, Service, ServiceList, StateCounts, Status};
@@ -31,9 +32,14 @@ pub(crate) fn status<W: Write>(
     let local = match sidecar {
         None => "none on this machine".to_owned(),
         Some(sidecar) => {
+            let led = match (&sidecar.ebpf_problem, sidecar.ebpf_services) {
+                (Some(problem), _) => format!("; plane ebpf cannot be had: {problem}"),
+                (None, 0) => String::new(),
+                (None, count) => format!("; the kernel leads {count} services"),
+            };
             let hears = if sidecar.is_registry_connected { "connected" } else { "not connected" };
             format!(
-                "version {}, node {}, view {}, {hears} to a registry",
+                "version {}, node {}, view {}, {hears} to a registry{led}",
                 sidecar.version, sidecar.node, sidecar.readiness
             )
         }

@@ -61,7 +61,7 @@ pub(crate) fn insert(view: &mut View, name: &str, link: Option<Link>, endpoints:
 /// A virtual address with port 9200.
 pub(crate) fn link(last_octet: u8) -> Link {
     let ports = vec![LinkPort { port: 9200, container_port: 9200, protocol: Protocol::Tcp }];
-    Link { address: [198, 18, 0, last_octet].into(), mode: LinkMode::Vip, ports }
+    Link { address: [198, 18, 0, last_octet].into(), mode: LinkMode::Vip, ports, plane: None }
 }
 
 /// The view: cluster `prod` with services of every kind and two nodes.

@@ -524,6 +524,9 @@ pub struct Link {
     pub mode: i32,
     #[prost(message, repeated, tag = "3")]
     pub ports: ::prost::alloc::vec::Vec<LinkPort>,
+    /// unspecified: each node's own setting
+    #[prost(enumeration = "LinkPlane", tag = "4")]
+    pub plane: i32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LinkPort {

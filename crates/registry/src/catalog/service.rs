@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portolan_core::endpoint::{Endpoint, Protocol};
-use portolan_core::evidence::ContainerReport;
+use portolan_core::evidence::{ContainerReport, LinkPlane};
 use portolan_core::name::{Label, ServiceKey};
 use portolan_core::naming::NameSource;
 use portolan_core::refusal::Refusal;
@@ -60,7 +60,8 @@ pub(super) fn build(inputs: Inputs<'_>) -> Built {
         let record = &record.value;
         let is_off = inputs.stated.orders.contains_key(&Target::Service(inputs.key.clone()));
         let mode = if is_off { LinkMode::Direct } else { record.mode };
-        Some(Link { address: record.address?, mode, ports: link_ports(&endpoints, &wishes) })
+        let (ports, plane) = (link_ports(&endpoints, &wishes), link_plane(&weighed));
+        Some(Link { address: record.address?, mode, ports, plane })
     });
     let refusals = excess.into_iter().chain(foreign).chain(refusals_without_port(&inputs)).collect();
     let candidates = weighed.into_iter().map(|w| w.candidate).collect();
@@ -164,6 +165,13 @@ fn link_ports(endpoints: &[Endpoint], wishes: &[&[(u16, u16)]]) -> Vec<LinkPort>
         }
     }
     ports.into_iter().map(|((port, protocol), container_port)| LinkPort { port, container_port, protocol }).collect()
+}
+
+/// Containers that disagree: the youngest run is what its owner meant last.
+fn link_plane(weighed: &[Weighed<'_>]) -> Option<LinkPlane> {
+    let answered = weighed.iter().filter(|w| w.may_be_answered());
+    let labelled = answered.filter_map(|w| Some((&w.candidate.key, w.claim.container.link.plane?)));
+    labelled.max_by_key(|(key, _)| (key.run, *key)).map(|(_, plane)| plane)
 }
 
 fn refusals_without_port(inputs: &Inputs<'_>) -> Vec<Refusal> {

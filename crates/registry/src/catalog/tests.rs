@@ -4,7 +4,7 @@ mod names;
 mod rebuild;
 
 use portolan_core::endpoint::Run;
-use portolan_core::evidence::{ContainerReport, Health, Phase};
+use portolan_core::evidence::{ContainerReport, Health, LinkPlane, Phase};
 use portolan_core::view::{LinkMode, LinkPort, ReverseName};
 use proptest::prelude::*;
 
@@ -116,6 +116,23 @@ async fn decides_a_link_once_and_keeps_its_address() {
     assert_eq!(world.catalog().service(&service("web")).unwrap().virtual_address(), Some(link.address));
     let decided = world.catalog().explained.get(&service("web")).unwrap().link.clone().unwrap().decided_by;
     assert_eq!(decided, LinkDecision::Label);
+}
+
+#[tokio::test]
+async fn a_link_has_the_plane_that_the_youngest_run_asks_for() {
+    let wishing = |id, run, plane| {
+        let mut c = container(id, "web");
+        (c.run, c.link.plane) = (Run(run), plane);
+        c
+    };
+    let (older, younger) = (wishing("a", 1, Some(LinkPlane::Proxy)), wishing("b", 2, Some(LinkPlane::Ebpf)));
+    let mut world = world_of(vec![wishing("a", 1, None)]).await;
+    let plane = |world: &World| world.catalog().service(&service("web")).unwrap().link.as_ref().unwrap().plane;
+    assert_eq!(plane(&world), None, "each node's own setting counts");
+    world.report(&report("i-1", vec![older.clone(), younger])).await;
+    assert_eq!(plane(&world), Some(LinkPlane::Ebpf));
+    world.report(&report("i-1", vec![older, wishing("b", 2, None)])).await;
+    assert_eq!(plane(&world), Some(LinkPlane::Proxy));
 }
 
 #[tokio::test]

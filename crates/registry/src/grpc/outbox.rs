@@ -190,7 +190,7 @@ mod tests {
         assert!(first.is_complete && first.is_confirmed && first.services.len() == 2);
         assert_eq!(outbox.update(&before, "e"), Vec::new());
 
-        let link = Link { address: "198.18.0.9".parse().unwrap(), mode: LinkMode::Vip, ports: Vec::new() };
+        let link = Link { address: "198.18.0.9".parse().unwrap(), mode: LinkMode::Vip, ports: Vec::new(), plane: None };
         let after = view(&[service("a", Some(link)), service("c", None)]);
         let delta = only_directory(outbox.update(&after, "e"));
         assert!(!delta.is_complete);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::choice::{Nearness, Target};
+use super::ebpf::PlaneStatus;
 
 /// Services that are counted apart as clients of one link; those beyond are counted together.
 const CALLERS_MAX: usize = 128;
@@ -57,6 +58,8 @@ pub struct LinkStatus {
     pub service: ServiceKey,
     /// Its virtual address.
     pub address: Ipv4Addr,
+    /// How it is carried; `None` while none of its ports is open.
+    pub plane: Option<PlaneStatus>,
     /// Its ports, in their order.
     pub ports: Vec<PortStatus>,
     /// Its endpoints as this node met them, in the order of their addresses.
@@ -163,6 +166,7 @@ impl LinkFigures {
         LinkStatus {
             service: service.clone(),
             address,
+            plane: None,
             ports,
             endpoints,
             clients: self.clients(),

@@ -164,7 +164,19 @@ mod tests {
             vec![ClientStatus { service: Some(service.clone()), total: 3 }, ClientStatus { service: None, total: 1 }];
         let (endpoints, clients) = if total > 0 { (vec![endpoint], clients) } else { (Vec::new(), Vec::new()) };
         let (ports, address) = (Vec::new(), [198, 18, 0, 1].into());
-        LinkStatus { service, address, ports, endpoints, clients, open: 1, total, failures: 2, limited: 0, bytes: 5 }
+        LinkStatus {
+            service,
+            address,
+            plane: None,
+            ports,
+            endpoints,
+            clients,
+            open: 1,
+            total,
+            failures: 2,
+            limited: 0,
+            bytes: 5,
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use portolan_core::labels::LinkOptions;
 use portolan_core::name::ServiceKey;
 use portolan_core::reach::may_be_reached;
 use portolan_core::selection::Rank;
-use portolan_core::view::{EndpointSet, LinkPort, Service, View};
+use portolan_core::view::{EndpointSet, LinkPort, Readiness, Service, View};
 use tokio::time::Instant;
 
 use super::LinkSettings;
@@ -25,6 +25,8 @@ use crate::netlink::table::LinkAddress;
 pub(super) struct Table {
     services: imbl::HashMap<ServiceKey, Arc<LinkedService>>,
     ports: imbl::HashMap<LinkAddress, Arc<Link>>,
+    /// Of the view that it was worked out from.
+    pub(super) readiness: Readiness,
 }
 
 /// One port of one virtual address.
@@ -57,7 +59,7 @@ struct LinkedService {
 impl Table {
     /// The table of `view`, and every address and port at which it may differ from this one.
     pub(super) fn next(&self, view: &View, (settings, now): (&LinkSettings, Instant)) -> (Table, Vec<LinkAddress>) {
-        let mut table = self.clone();
+        let mut table = Table { readiness: view.readiness, ..self.clone() };
         let (mut touched, mut changed, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
         let mut count = 0;
         for service in view.services.values() {
@@ -138,6 +140,14 @@ impl Table {
         self.link(address).is_some_and(|link| match &link.targets {
             Targets::Unknown => true,
             Targets::Known(targets) => !targets.is_empty(),
+        })
+    }
+
+    /// Every link that is open, and its service.
+    pub(super) fn linked(&self) -> impl Iterator<Item = (LinkAddress, &Link, &Service)> {
+        self.ports.iter().filter(|(address, _)| self.is_open(**address)).filter_map(|(address, link)| {
+            let linked = self.services.get(&link.key)?;
+            Some((*address, link.as_ref(), linked.service.as_ref()))
         })
     }
 

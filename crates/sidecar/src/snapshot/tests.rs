@@ -8,7 +8,7 @@ use proptest::prelude::*;
 fn view(service: &'static str) -> View {
     let mut view = View { readiness: Readiness::Current, index: 4, ..View::default() };
     let key = ServiceKey { cluster: Label::fixed("prod"), service: Label::fixed(service) };
-    let link = Link { address: "198.18.1.2".parse().unwrap(), mode: LinkMode::Vip, ports: Vec::new() };
+    let link = Link { address: "198.18.1.2".parse().unwrap(), mode: LinkMode::Vip, ports: Vec::new(), plane: None };
     view.insert_service(Arc::new(Service {
         key,
         index: 4,

@@ -13,7 +13,7 @@ use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Readiness, Serv
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Publisher, published};
 use portolan_sidecar::follow::follows;
-use portolan_sidecar::links::{Callers, LinkLimits, LinkSettings, Links, Runs, start};
+use portolan_sidecar::links::{Callers, KernelSettings, LinkLimits, LinkSettings, Links, Runs, start};
 use portolan_sidecar::sockets::Sockets;
 use prometheus_client::registry::Registry;
 
@@ -53,20 +53,29 @@ impl Rig {
 
     pub(crate) fn start_with(host: &Host, services: Vec<Service>, limits: LinkLimits) -> Rig {
         let namespace = host.of(Place::Host);
-        Rig::start_where(view(services), limits, move || enter(&namespace))
+        Rig::start_where((view(services), KernelSettings::default()), limits, move || enter(&namespace))
     }
 
     pub(crate) fn start_with_view(host: &Host, view: View) -> Rig {
+        Rig::start_led(host, view, KernelSettings::default())
+    }
+
+    /// With the kernel path as told.
+    pub(crate) fn start_led(host: &Host, view: View, kernel: KernelSettings) -> Rig {
         let namespace = host.of(Place::Host);
-        Rig::start_where(view, LinkLimits::default(), move || enter(&namespace))
+        Rig::start_where((view, kernel), LinkLimits::default(), move || enter(&namespace))
     }
 
     /// In the namespace of this process.
     pub(crate) fn start_here(services: Vec<Service>) -> Rig {
-        Rig::start_where(view(services), LinkLimits::default(), || {})
+        Rig::start_where((view(services), KernelSettings::default()), LinkLimits::default(), || {})
     }
 
-    fn start_where(view: View, limits: LinkLimits, prepare: impl FnOnce() + Send + 'static) -> Rig {
+    fn start_where(
+        (view, kernel): (View, KernelSettings),
+        limits: LinkLimits,
+        prepare: impl FnOnce() + Send + 'static,
+    ) -> Rig {
         let (publisher, view) = published(view);
         let (follows, followed) = follows();
         let (ready, started) = mpsc::channel();
@@ -81,6 +90,7 @@ impl Rig {
                     range: "198.18.0.0/16".parse().unwrap(),
                     relay: SocketAddrV4::new(RELAY, 0),
                     limits,
+                    kernel,
                     node: None,
                     az: None,
                 };
@@ -138,7 +148,7 @@ pub(crate) fn service((name, address): (&'static str, Ipv4Addr), endpoints: Endp
     Service {
         key: ServiceKey { cluster: Label::fixed("test"), service: Label::fixed(name) },
         index: 1,
-        link: Some(Link { address, mode: LinkMode::Vip, ports }),
+        link: Some(Link { address, mode: LinkMode::Vip, ports, plane: None }),
         endpoints,
     }
 }

@@ -90,6 +90,7 @@ pub(super) fn put(catalog: &mut Catalog, key: &ServiceKey, words: &[(u16, Word)]
         address: "198.18.7.9".parse().unwrap(),
         mode: LinkMode::Vip,
         ports: vec![LinkPort { port: 9200, container_port: 9200, protocol: Protocol::Tcp }],
+        plane: None,
     };
     catalog.view.insert_service(Arc::new(Service {
         key: key.clone(),

@@ -4,7 +4,7 @@ use portolan_core::endpoint::{EndpointKey, Run, State};
 use portolan_core::name::{Label, NodeKey};
 use portolan_core::view::{Link as ServiceLink, LinkMode};
 
-use super::super::LinkLimits;
+use super::super::{KernelSettings, LinkLimits};
 use super::*;
 
 fn settings() -> LinkSettings {
@@ -12,6 +12,7 @@ fn settings() -> LinkSettings {
         range: "198.18.0.0/16".parse().unwrap(),
         relay: SocketAddrV4::new(Ipv4Addr::new(169, 254, 53, 53), 0),
         limits: LinkLimits::default(),
+        kernel: KernelSettings::default(),
         node: None,
         az: None,
     }
@@ -20,7 +21,7 @@ fn settings() -> LinkSettings {
 fn service(name: &'static str, address: [u8; 4], endpoints: EndpointSet) -> Arc<Service> {
     let port = |port, protocol| LinkPort { port, container_port: 8080, protocol };
     let ports = vec![port(80, Protocol::Tcp), port(81, Protocol::Udp), port(82, Protocol::Tcp)];
-    let link = ServiceLink { address: address.into(), mode: LinkMode::Vip, ports };
+    let link = ServiceLink { address: address.into(), mode: LinkMode::Vip, ports, plane: None };
     let key = ServiceKey { cluster: Label::fixed("test"), service: Label::fixed(name) };
     Arc::new(Service { key, index: 1, link: Some(link), endpoints })
 }
