@@ -1,6 +1,5 @@
 //! Services, nodes, links and the registry itself.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use portolan_registry::http::api::{NodeList, Service, ServiceList, StateCounts, Status};
