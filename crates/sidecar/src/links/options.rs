@@ -47,9 +47,9 @@ enum Ending {
 }
 
 /// As [`pump::relay`], with what the endpoint wishes.
-pub(super) async fn relay(sides: Sides<'_>, (options, from): (LinkOptions, SocketAddr), meters: Meters<'_>) -> Outcome {
+pub(super) async fn relay(sides: Sides<'_>, options: LinkOptions, meters: Meters<'_>) -> Outcome {
     if options.reads_proxy_header
-        && let Some(header) = original_destination(sides.client).and_then(|to| header(from, to.into()))
+        && let Some(header) = header_for(sides.client)
         && sides.server.write_all(&header).await.is_err()
     {
         meters.open.failed_by_endpoint();
@@ -91,6 +91,10 @@ async fn too_old(age: Duration, open: &Open) -> Ending {
             return Ending::UnderWay;
         }
     }
+}
+
+fn header_for(client: &TcpStream) -> Option<[u8; 28]> {
+    header(client.peer_addr().ok()?, original_destination(client)?.into())
 }
 
 /// Who connects, and to what. Links are IPv4 alone.

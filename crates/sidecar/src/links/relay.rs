@@ -130,7 +130,7 @@ impl Relay {
             return self.limited(&client, &link, format_args!("{} over all links", self.room_max));
         };
         link.figures.called_by(self.callers.service_at(from.ip()));
-        let serve = self.clone().serve((client, from), link, (open, permit));
+        let serve = self.clone().serve(client, link, (open, permit));
         // Boxed, because the wrappers of a piece of work each keep room for it.
         jobs.start_work("link", Box::pin(serve));
     }
@@ -155,7 +155,7 @@ impl Relay {
 
     async fn serve(
         self: Arc<Self>,
-        (mut client, from): (TcpStream, SocketAddr),
+        mut client: TcpStream,
         link: Arc<Link>,
         (open, permit): (Open, OwnedSemaphorePermit),
     ) {
@@ -170,7 +170,7 @@ impl Relay {
                     pump::relay(sides.client, sides.server, meters).await
                 } else {
                     // Boxed: few connections have options, and all would keep room for them.
-                    Box::pin(options::relay(sides, (options, from), meters)).await
+                    Box::pin(options::relay(sides, options, meters)).await
                 }
             }
             Err(why) => {

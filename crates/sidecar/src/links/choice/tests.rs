@@ -155,6 +155,15 @@ async fn at_most_half_are_out_and_never_the_only_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bad_moment_of_all_usable_ones_sends_nobody_to_those_that_drain() {
+    let mut targets = equals(2);
+    targets.extend((3..=6).map(|port| target(port, Rank::Draining, Nearness::Node)));
+    targets[..2].iter().for_each(|target| target.endpoint.connect_failed(Instant::now()));
+    let firsts = firsts(&targets, 100);
+    assert_eq!(firsts[&1] + firsts[&2], 100, "{firsts:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_is_back_in_has_its_share_again_at_once() {
     let targets = equals(3);
     targets[0].endpoint.connect_failed(Instant::now());
