@@ -14,8 +14,8 @@ use super::encoding::{ENDPOINTS_MAX, Leased, Share};
 use crate::links::LinkSettings;
 use crate::links::choice::Nearness;
 
-/// How long the kernel leads connections by a view that nobody renews. A port that was freed is kept from other services for
-/// longer than that.
+/// How long the kernel leads connections by a view that nobody renews: half of the time for which a freed host port is to
+/// be kept from other services (`guard`).
 pub(super) const LEASE: Duration = Duration::from_secs(30);
 
 /// Until when what a view says may be relied on: from now on while a registry that is sure of it speaks, else not any longer
