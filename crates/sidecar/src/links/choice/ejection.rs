@@ -44,7 +44,7 @@ impl Out {
         if ends.is_empty() {
             return out;
         }
-        out.of_all = ends.iter().map(|(end, _)| *end).take(targets.len() / 2).last();
+        out.of_all = ends.iter().map(|(end, _)| *end).take(targets.len() / 2).next_back();
         for (rank, from) in out.of_rank.iter_mut().enumerate() {
             let most = targets.iter().filter(|target| target.rank as usize == rank).count().div_ceil(2);
             *from = ends.iter().filter(|(_, of)| *of == rank).map(|(end, _)| *end).take(most).last();
