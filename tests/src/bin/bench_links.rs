@@ -2,21 +2,25 @@
 //!
 //! A registry and a sidecar run in a namespace; the service is a stand-in in another one. The client in the first connects to
 //! the service's virtual address and, in turn, straight to the stand-in. CPU is the sidecar's own, from /proc.
-//! Usage: bench_links [ROUNDS]; PORTOLAN_BIN names the folder of the programs.
+//! Usage: bench_links [ROUNDS [proxy|ebpf]]; PORTOLAN_BIN names the folder of the programs.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use portolan_tests::cgroup::Cgroup;
+use portolan_tests::janitor::{self, Kind};
 use portolan_tests::namespace::{Namespace, Network};
 use portolan_tests::programs::Program;
+use portolan_tests::site::ADMIN;
 use portolan_tests::synthetic::{SyntheticNode, container};
 use portolan_tests::wait::{PATIENCE, eventually, now};
-use portolan_tests::{image, process};
+use portolan_tests::{http, image, process};
 
 const REQUESTS: usize = 2_000;
 const ROUND_TRIPS: usize = 10_000;
@@ -26,10 +30,14 @@ const ECHO: u16 = 9300;
 
 fn main() -> Result<()> {
     let rounds: usize = std::env::args().nth(1).map_or(Ok(3), |text| text.parse()).context("ROUNDS is a number")?;
+    let plane = std::env::args().nth(2).unwrap_or_else(|| "proxy".to_owned());
     let network = Network::new()?;
     let (node, backend) = (network.node("a")?, network.node("b")?);
     let folder = tempfile::tempdir()?;
-    let (_registry, mut sidecar) = start(&node, folder.path())?;
+    let pins = janitor::folder(&janitor::unique("bpf"), Kind::Folder)?.join("mount/portolan");
+    std::fs::create_dir(pins.parent().context("pins have a folder")?)?;
+    let led = Led { cgroup: Cgroup::new()?, pins, plane };
+    let (_registry, mut sidecar) = start(&node, folder.path(), &led)?;
     let standin = image::standin()?.to_string_lossy().into_owned();
     let _http = Program::start_file(&backend, &standin, &["elasticsearch"])?;
     let _echo = Program::start_file(&backend, &standin, &["tcp", &ECHO.to_string()])?;
@@ -42,7 +50,9 @@ fn main() -> Result<()> {
     let direct = SocketAddr::new(address, HTTP);
     let linked = SocketAddr::new(virtual_address, HTTP);
     node.inside(|| -> Result<()> {
+        led.cgroup.take_this_thread()?;
         eventually(PATIENCE, || request(linked, "/health").map(drop))?;
+        eventually(PATIENCE, || led.is_ready())?;
         for round in 0..rounds {
             for (name, to) in [("direct", direct), ("link", linked)] {
                 measure(round, name, to, sidecar.worker_pid()?)?;
@@ -54,12 +64,36 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn start(node: &Arc<Namespace>, folder: &std::path::Path) -> Result<(Program, Program)> {
+/// Whose connections the kernel leads, and whether it should.
+struct Led {
+    cgroup: Cgroup,
+    pins: PathBuf,
+    plane: String,
+}
+
+impl Led {
+    fn args(&self) -> [String; 3] {
+        let cgroup = format!("--link-cgroup={}", self.cgroup.path().display());
+        [cgroup, format!("--link-pins={}", self.pins.display()), format!("--link-plane={}", self.plane)]
+    }
+
+    /// Both ports of the link are carried as they should be.
+    fn is_ready(&self) -> Result<()> {
+        let links = http::fetch(ADMIN, "/api/links")?.json()?;
+        let is_led = links[0]["led_endpoints"] == 1;
+        anyhow::ensure!(is_led == (self.plane == "ebpf"), "{links}");
+        Ok(())
+    }
+}
+
+fn start(node: &Arc<Namespace>, folder: &std::path::Path, led: &Led) -> Result<(Program, Program)> {
     let data = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let mut registry = Program::start(node, "portolan-registry", &["--data-dir", &data("registry")])?;
     registry.listening("grpc")?;
     let address = node.addr().to_string();
     let args = ["--data-dir", &data("sidecar"), "--address", &address, "--docker-socket", "/nonexistent/docker.sock"];
+    let led = led.args();
+    let args: Vec<&str> = args.into_iter().chain(led.iter().map(String::as_str)).collect();
     let sidecar = Program::start(node, "portolan-sidecar", &args)?;
     Ok((registry, sidecar))
 }
