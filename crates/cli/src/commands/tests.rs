@@ -252,6 +252,7 @@ async fn hostile_text_in_any_field_reaches_no_terminal() {
 fn poisoned(value: Value) -> Value {
     match value {
         Value::String(text) if text.parse::<std::net::IpAddr>().is_ok() => Value::String(text),
+        Value::String(text) if text.parse::<std::net::SocketAddr>().is_ok() => Value::String(text),
         // An enumeration, not a text: anything else is refused before it is shown.
         Value::String(text) if matches!(text.as_str(), "registry" | "sidecar") => Value::String(text),
         Value::String(_) => Value::String("evil\u{1b}]0;x\u{7}\u{1b}[2J\r\n\u{9b}31m\u{202e}".to_owned()),
