@@ -87,7 +87,7 @@ pub async fn start(
         node: identity.node.clone(),
         addresses: identity.addresses.clone(),
     };
-    let mut local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
+    let local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
     jobs.start("refusals", docker::refusals::tell(local.clone()));
     let (told_to, told) = published(View::default());
     let (follows, asked) = follows();
@@ -96,16 +96,7 @@ pub async fn start(
     let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
     let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone(), prober);
     jobs.start("connection", connection::run(registries.clone(), identity.clone(), registrar, subscriber));
-    if told.peek().readiness == Readiness::Loading && sockets.has_left() {
-        // Whoever waits in the queues of the sidecar before is not to be told that nothing is known.
-        let mut told = told.clone();
-        tokio::time::timeout(FIRST_VIEW_PATIENCE, told.wait_for(|view| view.readiness != Readiness::Loading))
-            .await
-            .ok();
-    } else if told.peek().readiness != Readiness::Loading {
-        // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
-        tokio::time::timeout(FIRST_LIST_PATIENCE, local.wait_for(|state| state.is_complete)).await.ok();
-    }
+    hear_first(told.clone(), local.clone(), sockets).await;
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
 
     let clients = Arc::new(LocalClients(local.clone()));
@@ -145,6 +136,18 @@ pub async fn start(
     jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told, provenance));
     sockets.close_rest();
     Ok(())
+}
+
+/// Waits a moment for what should be known before anything is answered.
+async fn hear_first(mut told: Reader<View>, mut local: Reader<LocalState>, sockets: &Sockets) {
+    if told.peek().readiness != Readiness::Loading {
+        // What the snapshot says of this node may have died meanwhile: nothing is answered before Docker was asked.
+        tokio::time::timeout(FIRST_LIST_PATIENCE, local.wait_for(|state| state.is_complete)).await.ok();
+    } else if sockets.has_left() {
+        // Whoever waits in the queues of the sidecar before is not to be told that nothing is known.
+        let is_known = |view: &View| view.readiness != Readiness::Loading;
+        tokio::time::timeout(FIRST_VIEW_PATIENCE, told.wait_for(is_known)).await.ok();
+    }
 }
 
 /// The socket that the sidecar before left, else a new one.
