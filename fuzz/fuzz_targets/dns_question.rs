@@ -3,7 +3,6 @@
 #![no_main]
 
 #[path = "../../crates/dns/tests/dns/fixture.rs"]
-#[allow(dead_code, reason = "of the tests' fixture")]
 mod fixture;
 
 use std::sync::LazyLock;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{ContainerReport, PortReport};
+use crate::evidence::{ContainerReport, NameCandidates, PortReport};
 use crate::name::{Label, ServiceKey};
 
 /// By what a service's name was chosen, strongest first.
@@ -43,9 +43,8 @@ impl NameSource {
     }
 }
 
-/// The name that the labels of `container` give it, at a port with `own_name` (Registrator's `SERVICE_<port>_NAME`).
-pub fn by_label<'a>(container: &'a ContainerReport, own_name: Option<&'a Label>) -> Option<(NameSource, &'a Label)> {
-    let candidates = &container.candidates;
+/// The name that labels give, at a port with `own_name` (Registrator's `SERVICE_<port>_NAME`).
+pub fn by_label<'a>(candidates: &'a NameCandidates, own_name: Option<&'a Label>) -> Option<(NameSource, &'a Label)> {
     first([
         (NameSource::Label, candidates.label.as_ref()),
         (NameSource::RegistratorPort, own_name),
@@ -53,9 +52,8 @@ pub fn by_label<'a>(container: &'a ContainerReport, own_name: Option<&'a Label>)
     ])
 }
 
-/// The name of `container` by where it comes from, which counts when neither its labels nor ECS give it one.
-pub fn by_origin(container: &ContainerReport) -> Option<(NameSource, &Label)> {
-    let candidates = &container.candidates;
+/// The name of a container by where it comes from, which counts when neither its labels nor ECS give it one.
+pub fn by_origin(candidates: &NameCandidates) -> Option<(NameSource, &Label)> {
     first([
         (NameSource::Compose, candidates.compose.as_ref()),
         (NameSource::Family, candidates.family.as_ref()),
@@ -67,18 +65,18 @@ fn first(offered: [(NameSource, Option<&Label>); 3]) -> Option<(NameSource, &Lab
     offered.into_iter().find_map(|(source, label)| Some((source, label?)))
 }
 
-/// The name that `container` goes by, at a port with `own_name`, and what chose it. `None`: it offers none.
+/// The name that a container goes by, at a port with `own_name`, and what chose it. `None`: it offers none.
 pub fn choose<'a>(
-    container: &'a ContainerReport,
+    candidates: &'a NameCandidates,
     own_name: Option<&'a Label>,
     ecs_service: Option<&'a Label>,
 ) -> Option<(NameSource, &'a Label)> {
     let by_ecs = || ecs_service.map(|service| (NameSource::EcsService, service));
-    by_label(container, own_name).or_else(by_ecs).or_else(|| by_origin(container))
+    by_label(candidates, own_name).or_else(by_ecs).or_else(|| by_origin(candidates))
 }
 
 /// The service that `port` of `container` belongs to. `None`: the container offers no name.
 pub fn service_of(container: &ContainerReport, port: &PortReport, ecs_service: Option<&Label>) -> Option<ServiceKey> {
-    let (_, service) = choose(container, port.registrator_name.as_ref(), ecs_service)?;
+    let (_, service) = choose(&container.candidates, port.registrator_name.as_ref(), ecs_service)?;
     Some(ServiceKey { cluster: container.cluster.clone(), service: service.clone() })
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use portolan_core::evidence::{ContainerReport, Phase};
 use portolan_core::name::{Label, NodeKey, ServiceKey};
+use portolan_core::naming;
 use portolan_core::refusal::Refusal;
 use serde::Serialize;
 
@@ -126,11 +127,7 @@ fn left_out(facts: &Facts) -> Option<&'static str> {
 
 /// The service that a container is of by its own word, at each of its addresses. What ECS calls it the registry knows.
 fn caller(container: &Resolved<'_>) -> Vec<(IpAddr, ServiceKey)> {
-    let candidates = &container.identity.candidates;
-    let offered = [&candidates.label, &candidates.registrator, &candidates.compose, &candidates.family];
-    let Some(service) = offered.into_iter().flatten().next().or(candidates.container.as_ref()) else {
-        return Vec::new();
-    };
+    let Some((_, service)) = naming::choose(&container.identity.candidates, None, None) else { return Vec::new() };
     let key = ServiceKey { cluster: container.identity.cluster.clone(), service: service.clone() };
     container.facts.addresses.iter().map(|address| (*address, key.clone())).collect()
 }

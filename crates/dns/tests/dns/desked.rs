@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use portolan_core::view::View;
-use portolan_dns::gate::GateSettings;
+use portolan_dns::gate::{Beginning, Gate, GateSettings};
 use portolan_dns::server::{Desk, Packet, Role, Server, Step};
 use portolan_dns::wire::Transport;
 use portolan_runtime::published::published;
@@ -17,6 +17,11 @@ use crate::served::query;
 
 /// A service with one IPv4 address.
 pub(crate) const NAME: &str = "web.prod.ecs.internal.";
+
+/// A gate with a secret that is none.
+pub(crate) fn gate(settings: GateSettings) -> Gate {
+    Gate::new(settings, [7; 32], Beginning { at: Instant::now(), unix_seconds: 1_700_000_000 })
+}
 
 /// The server and the desk.
 pub(crate) struct Desked {
@@ -41,7 +46,7 @@ impl Desked {
             view: published(fixture::view()).1,
             authority: fixture::authority(),
             role,
-            gate: fixture::gate(GateSettings { allow, answers_per_second }),
+            gate: gate(GateSettings { allow, answers_per_second }),
             metrics: portolan_dns::metrics::Metrics::new(&mut metrics),
         };
         Desked { server, desk: Desk::new(1), metrics, start: Instant::now() }

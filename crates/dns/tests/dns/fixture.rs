@@ -8,18 +8,11 @@ use portolan_core::lookup::Zone;
 use portolan_core::name::{Label, NodeKey, ServiceKey};
 use portolan_core::view::{EndpointSet, Link, LinkMode, LinkPort, Node, Readiness, Service, View};
 use portolan_dns::authority::{Authority, Ttl};
-use portolan_dns::gate::{Beginning, Gate, GateSettings};
-use tokio::time::Instant;
 
 /// The zone `ecs.internal`, TTL 1 s.
 pub(crate) fn authority() -> Authority {
     let zone = Zone::parse("ecs.internal").expect("a valid zone");
     Authority::new(zone, Ttl::default(), "ip-10-0-0-2.addr.ecs.internal").expect("a valid name")
-}
-
-/// A gate with a secret that is none.
-pub(crate) fn gate(settings: GateSettings) -> Gate {
-    Gate::new(settings, [7; 32], Beginning { at: Instant::now(), unix_seconds: 1_700_000_000 })
 }
 
 /// A service's name.

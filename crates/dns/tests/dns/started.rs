@@ -14,6 +14,7 @@ use portolan_dns::server::{Clients, Follow, NodeRole, Role, Server};
 use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Publisher, published};
 
+use crate::desked::gate;
 use crate::fixture;
 
 /// A running server; it ends with this value.
@@ -72,7 +73,7 @@ async fn start_at(
         view,
         authority: fixture::authority(),
         role: role(jobs.clone(), publisher.clone()),
-        gate: fixture::gate(GateSettings {
+        gate: gate(GateSettings {
             allow: allow.map(|network| vec![network.parse().unwrap()]),
             answers_per_second: 200,
         }),

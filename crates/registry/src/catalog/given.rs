@@ -41,8 +41,11 @@ pub(super) fn give(told: &Told<'_>, shown: Option<&NameRecord>, join: &Join<'_>)
     if let (Some(record), Claimant::Sidecar) = (shown, claimant) {
         return Given::ShownToKeep(record.clone());
     }
-    let origin =
-        by_origin(container).map(|(source, name)| NameRecord { source, name: name.clone(), ecs_service: None });
+    let origin = by_origin(&container.candidates).map(|(source, name)| NameRecord {
+        source,
+        name: name.clone(),
+        ecs_service: None,
+    });
     let is_used = join.is_used(&container.cluster);
     let decided = match (container.task_arn.is_some() && is_used, joined.task) {
         (false, _) => origin,

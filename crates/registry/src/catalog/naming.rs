@@ -141,7 +141,7 @@ impl Namer<'_, '_> {
     fn add(&mut self, told: &Told<'_>, port: Port) {
         let container = &told.container;
         let own_name = port.at.and_then(|at| container.ports.get(at)).and_then(|port| port.registrator_name.as_ref());
-        let (source, label, ecs_service) = match by_label(container, own_name) {
+        let (source, label, ecs_service) = match by_label(&container.candidates, own_name) {
             Some((source, label)) => (source, label.clone(), None),
             None => match self.give(told) {
                 Some(record) => (record.source, record.name, record.ecs_service.map(Arc::from)),

@@ -49,8 +49,8 @@ fn services(task: &Task, join: &Join<'_>) -> Vec<ServiceKey> {
 fn of_container(task: &Task, container: &ContainerReport, join: &Join<'_>) -> Vec<ServiceKey> {
     let kept = join.names.get(container.id.as_str()).map(|record| &record.name);
     let by_ecs = task.service.as_ref().map(|service| &service.label);
-    let rest = || kept.or(by_ecs).or_else(|| by_origin(container).map(|(_, name)| name)).cloned();
-    let name = |own: Option<&Label>| by_label(container, own).map(|(_, name)| name.clone()).or_else(rest);
+    let rest = || kept.or(by_ecs).or_else(|| by_origin(&container.candidates).map(|(_, name)| name)).cloned();
+    let name = |own: Option<&Label>| by_label(&container.candidates, own).map(|(_, name)| name.clone()).or_else(rest);
     let own = container.ports.iter().map(|port| port.registrator_name.as_ref());
     let names = if container.ports.is_empty() { vec![name(None)] } else { own.map(name).collect() };
     let key = |name: Label| {
