@@ -72,14 +72,14 @@ mod tests {
     use portolan_dns::metrics::Metrics;
     use portolan_dns::server::Role;
     use portolan_runtime::published::published;
-    use tokio::net::UdpSocket;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn answers_once_the_port_is_free() {
-        let taken = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap();
+        // Of both transports: else another test may be given the port of the one that is free.
+        let taken = Listeners::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = taken.address();
         let zone = Zone::parse("ecs.internal").unwrap();
         let server = Server {
             view: published(View::default()).1,
