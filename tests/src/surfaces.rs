@@ -11,7 +11,7 @@ use crate::dig::Dug;
 use crate::http;
 use crate::namespace::Namespace;
 use crate::site::{CLUSTER, NODE_DNS, REGISTRY_DNS, REGISTRY_HTTP};
-use crate::wait::now;
+use crate::wait::{PATIENCE, eventually, now};
 
 /// The zone.
 pub const ZONE: &str = "ecs.internal";
@@ -89,6 +89,28 @@ impl Namespace {
     /// The first connection or request that fails.
     pub fn names_behind(&self, addr: SocketAddr, times: u32) -> anyhow::Result<BTreeSet<String>> {
         self.inside(|| (0..times).map(|_| name_behind(addr)).collect())?
+    }
+
+    /// Every name behind the link is one of `names` and, where they are few, each of them is reached; not at once, for one
+    /// that took long to connect to is avoided for some seconds.
+    ///
+    /// # Errors
+    /// The first request that fails, a name that is none of them, or one that is never reached.
+    pub fn link_leads_to(&self, link: SocketAddr, names: &BTreeSet<String>) -> anyhow::Result<()> {
+        let mut seen = BTreeSet::new();
+        eventually(PATIENCE, || {
+            match self.names_behind(link, 60) {
+                Ok(found) => seen.extend(found),
+                // None may fail, so there is nothing to wait for.
+                Err(error) => return Ok(Err(error)),
+            }
+            let is_enough = names.len() > 4 || !seen.is_subset(names) || seen.is_superset(names);
+            if is_enough { Ok(Ok(())) } else { Err(format!("{seen:?} of {names:?} only")) }
+        })
+        .and_then(|looked| looked)
+        .with_context(|| format!("where the link {link} leads"))?;
+        anyhow::ensure!(seen.is_subset(names), "the link {link} leads to {seen:?}, not to {names:?}");
+        Ok(())
     }
 
     /// How long a connect to `addr` takes to be refused: the quickest of five, because a loaded machine is slow.

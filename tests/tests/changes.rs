@@ -9,7 +9,7 @@ use anyhow::Context;
 use portolan_tests::container::{Container, EcsTask};
 use portolan_tests::needs;
 use portolan_tests::site::{CLUSTER, REGISTRY_HTTP, Site};
-use portolan_tests::wait::{PATIENCE, eventually, eventually_equal, throughout};
+use portolan_tests::wait::{eventually, eventually_equal, throughout};
 use portolan_tests::watch::Watch;
 
 /// Milliseconds by contract; seconds on a machine that runs other tests, too.
@@ -64,26 +64,7 @@ impl Scene {
         check("the node's DNS", &|| node.node_srv("elasticsearch"))?;
         check("the registry's HTTP", &|| node.usable("elasticsearch"))?;
         check("the event stream", &|| self.watch.usable())?;
-        self.link_leads_to(&well.into_values().collect(), after)
-    }
-
-    /// Every name behind the link is one of `names`, and, where they are few, each of them is reached; not at once, for one that
-    /// took long to connect to is avoided for some seconds.
-    fn link_leads_to(&self, names: &BTreeSet<String>, after: &str) -> anyhow::Result<()> {
-        let mut seen = BTreeSet::new();
-        eventually(PATIENCE, || {
-            match self.site.node().names_behind(self.link, 60) {
-                Ok(found) => seen.extend(found),
-                // None may fail, so there is nothing to wait for.
-                Err(error) => return Ok(Err(error)),
-            }
-            let is_enough = names.len() > 4 || seen.is_superset(names);
-            if is_enough { Ok(Ok(())) } else { Err(format!("{seen:?} of {names:?} only")) }
-        })
-        .and_then(|looked| looked)
-        .with_context(|| format!("where the link leads after {after}"))?;
-        assert!(seen.is_subset(names), "after {after} the link leads to {seen:?}, not to {names:?}");
-        Ok(())
+        node.link_leads_to(self.link, &well.into_values().collect()).with_context(|| format!("after {after}"))
     }
 }
 
@@ -153,7 +134,7 @@ fn a_stop_shows_at_its_signal(scene: &Scene) -> anyhow::Result<()> {
         .with_context(|| format!("{surface} at the stop signal"))?;
     }
     let only_steady = BTreeSet::from([scene.steady.host_name().to_owned()]);
-    scene.link_leads_to(&only_steady, "a stop signal")?;
+    scene.site.node().link_leads_to(scene.link, &only_steady).context("after a stop signal")?;
     assert_eq!(container.inspect("{{.State.Running}}")?, "true", "all of that was before its death");
     assert!(node.fetch(own, "/").is_ok(), "it serves until its death");
     let shown = node.service("elasticsearch")?;

@@ -111,11 +111,12 @@ fn a_host_that_is_cut_off_leaves_every_answer_and_no_client_fails() -> anyhow::R
     let lost = &scene.followers[0];
     let done = AtomicBool::new(false);
     let out = std::thread::scope(|scope| -> anyhow::Result<Duration> {
-        let clients = [scene.site.node(), &scene.followers[1].node];
-        let clients = clients.map(|node| scope.spawn(|| use_link(node, scene.link, &done)));
         lost.node.unplug()?;
         lost.wire.stall();
         let cut = now();
+        // Clients begin now: a request that is with the host when it is cut is lost with it, whoever links.
+        let clients = [scene.site.node(), &scene.followers[1].node];
+        let clients = clients.map(|node| scope.spawn(|| use_link(node, scene.link, &done)));
         // Out of answers at first because others are usable; then for good.
         let gone = ["gone", "silent_refused", "refused"].map(str::to_owned);
         let out = eventually_equal(PATIENCE, &Some(gone), || scene.explained(1).ok());
@@ -150,8 +151,7 @@ fn a_sidecar_that_died_for_good_takes_no_container_with_it() -> anyhow::Result<(
     let names: BTreeSet<_> = scene.tasks.iter().map(|task| task.host_name().to_owned()).collect();
     while killed.elapsed() < A_WHILE {
         scene.all_answer(&[0, 1, 2], Duration::ZERO)?;
-        let found = scene.site.node().names_behind(scene.link, 30)?;
-        assert_eq!(found, names, "as good as usable");
+        scene.site.node().link_leads_to(scene.link, &names).context("as good as usable")?;
     }
     scene.tasks[1].kill()?;
     let dead = now();

@@ -33,9 +33,7 @@ impl Expected {
     fn shows_at(&self, node: &Namespace, link: SocketAddr) -> anyhow::Result<()> {
         let places = Ok(self.places.clone());
         eventually_equal(SOON, &places, || node.node_srv("elasticsearch").map_err(|error| format!("{error:#}")))?;
-        let found = eventually(SOON, || node.names_behind(link, 30))?;
-        assert_eq!(found, self.names, "behind the link at {}", node.address);
-        Ok(())
+        node.link_leads_to(link, &self.names).with_context(|| format!("at {}", node.address))
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::ejection::{DOUBLINGS_MAX, FIRST, RESETS_MAX};
 
-/// Below this, differences are noise: a busy processor's, not the network's.
-const LATENCY_MIN: Duration = Duration::from_millis(1);
+/// Below this, differences are a busy processor's: hosts of a region are 2 ms apart at most.
+const LATENCY_MIN: Duration = Duration::from_millis(5);
 /// What is to be out and is not, because too many are, is avoided where there is a choice.
 const LATENCY_OUT: Duration = Duration::from_millis(300);
 /// A new sample counts one part in so many.

@@ -108,7 +108,7 @@ async fn open_connections_are_even() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_endpoint_gets_less_until_it_is_forgotten() {
     let targets = equals(2);
-    targets[0].endpoint.connected(Duration::from_millis(20), Instant::now());
+    targets[0].endpoint.connected(Duration::from_millis(50), Instant::now());
     targets[1].endpoint.connected(Duration::from_millis(2), Instant::now());
     let open = opened(&targets, 110);
     assert!((8..=12).contains(&open[0]), "{open:?}");
