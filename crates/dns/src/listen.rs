@@ -77,9 +77,19 @@ impl Listeners {
         self.address
     }
 
-    /// Serves both until shutdown.
-    pub fn serve(self, jobs: &Jobs, server: Arc<Server>) {
-        udp::serve(jobs, self.udp, &server);
+    /// Serves both until shutdown, UDP on threads of its own: whatever else the program does delays no answer.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn serve(self, jobs: &Jobs, server: Arc<Server>) -> std::io::Result<()> {
+        udp::serve_on_threads(jobs, self.udp, &server)?;
+        tcp::serve(jobs, self.tcp, server);
+        Ok(())
+    }
+
+    /// Serves both until shutdown on the caller's runtime, whose time a test may pause.
+    pub fn serve_here(self, jobs: &Jobs, server: Arc<Server>) {
+        udp::serve(jobs, self.udp, server.clone());
         tcp::serve(jobs, self.tcp, server);
     }
 }

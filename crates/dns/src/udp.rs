@@ -1,6 +1,6 @@
-//! DNS over UDP: one or two workers on one socket, which take and send many packets in a call. No task per packet: only
-//! questions that have to wait get one, and of those there is a bounded number; beyond it the answer is SERVFAIL at once, and the
-//! client asks again.
+//! DNS over UDP: one or two workers on one socket, which take and send many packets in a call, each on a thread of its own, so
+//! that nothing else that the program does delays an answer. No task per packet: only questions that have to wait get one, and
+//! of those there is a bounded number; beyond it the answer is SERVFAIL at once, and the client asks again.
 
 mod socket;
 
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_runtime::jobs::Jobs;
+use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::server::{Desk, Packet, Pending, Server, Step};
 use crate::wire::Transport;
@@ -24,28 +25,46 @@ const WORKERS_MAX: usize = 2;
 const FORWARDS_MAX: usize = 512;
 /// Questions that may wait for the registry at once, whatever the upstreams do.
 const FOLLOWS_MAX: usize = 256;
-/// How many packets are taken one by one: where there are no more, that is cheaper.
-const ALONE_MAX: usize = 2;
-/// How many batches one worker then answers before others have their turn.
-const BATCHES_MAX: usize = 2;
+/// How many batches one worker answers before its other tasks have their turn.
+const BATCHES_MAX: usize = 4;
 /// After a receive error: the next call may fail in the same way, and must not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(5);
 
-/// Starts the workers.
-pub(crate) fn serve(jobs: &Jobs, socket: Socket, server: &Arc<Server>) {
-    let socket = Arc::new(socket);
-    let follows = Arc::new(Semaphore::new(FOLLOWS_MAX));
-    let forwards = Arc::new(Semaphore::new(FORWARDS_MAX));
+/// Starts a worker on the caller's runtime.
+pub(crate) fn serve(jobs: &Jobs, socket: Socket, server: Arc<Server>) {
+    jobs.start("dns udp", Worker::new(jobs, socket, server, &Places::new()).run());
+}
+
+/// Starts the workers, each on a thread of its own.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn serve_on_threads(jobs: &Jobs, socket: Socket, server: &Arc<Server>) -> io::Result<()> {
+    let socket = socket.into_std()?;
+    let places = Places::new();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     for _ in 0..workers {
-        let worker = Worker {
-            jobs: jobs.clone(),
-            socket: socket.clone(),
-            server: server.clone(),
-            follows: follows.clone(),
-            forwards: forwards.clone(),
-        };
-        jobs.start("dns udp", worker.run());
+        let (of, socket, server, places) = (jobs.clone(), socket.try_clone()?, server.clone(), places.clone());
+        jobs.start_thread("dns udp", move || async move {
+            match UdpSocket::from_std(socket).and_then(Socket::of) {
+                Ok(socket) => Worker::new(&of, socket, server, &places).run().await,
+                Err(error) => error!(%error, "take the socket of DNS"),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// For questions that wait, of all workers.
+#[derive(Clone)]
+struct Places {
+    follows: Arc<Semaphore>,
+    forwards: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new() -> Self {
+        Places { follows: Arc::new(Semaphore::new(FOLLOWS_MAX)), forwards: Arc::new(Semaphore::new(FORWARDS_MAX)) }
     }
 }
 
@@ -53,16 +72,19 @@ struct Worker {
     jobs: Jobs,
     socket: Arc<Socket>,
     server: Arc<Server>,
-    follows: Arc<Semaphore>,
-    forwards: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Worker {
+    fn new(jobs: &Jobs, socket: Socket, server: Arc<Server>, places: &Places) -> Self {
+        Worker { jobs: jobs.clone(), socket: Arc::new(socket), server, places: places.clone() }
+    }
+
     async fn run(self) {
         let mut desk = Desk::new(rand::random());
         let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
         loop {
-            if let Err(error) = self.serve_batch(&mut desk, &mut inbox, &mut outbox).await {
+            if let Err(error) = self.serve_batches(&mut desk, &mut inbox, &mut outbox).await {
                 // An ICMP error about an earlier reply, or no memory: neither is a reason to stop.
                 debug!(%error, "receive a DNS question");
                 tokio::time::sleep(ERROR_PAUSE).await;
@@ -70,18 +92,14 @@ impl Worker {
         }
     }
 
-    /// Waits for packets and answers those that are there. Asking the kernel straight away, rather than the runtime for each
-    /// packet, saves a twentieth of the time; asking it for many at once another.
-    async fn serve_batch(&self, desk: &mut Desk, inbox: &mut Inbox, outbox: &mut Outbox) -> io::Result<()> {
+    /// Waits for packets and answers those that are there. One alone is taken and sent by the plain calls, which are cheaper;
+    /// where there was more than one last time, many are asked for at once.
+    async fn serve_batches(&self, desk: &mut Desk, inbox: &mut Inbox, outbox: &mut Outbox) -> io::Result<()> {
         self.socket.readable().await?;
         // Once for all of them: what is measured by it counts in milliseconds at the least.
         let at = Instant::now();
-        for turn in 0..ALONE_MAX + BATCHES_MAX {
-            let received = match turn {
-                ..ALONE_MAX => self.socket.try_receive_one(inbox),
-                _ => self.socket.try_receive_all(inbox),
-            };
-            match received {
+        for turn in 0..BATCHES_MAX {
+            match self.socket.try_receive_batch(inbox, turn > 0) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 received => received?,
             }
@@ -101,7 +119,7 @@ impl Worker {
 
     /// Has a question answered later; if too many are, at once.
     fn wait(&self, pending: Pending, peer: &Peer, outbox: &mut Outbox) {
-        let places = if pending.is_forward() { &self.forwards } else { &self.follows };
+        let places = if pending.is_forward() { &self.places.forwards } else { &self.places.follows };
         let Ok(permit) = places.clone().try_acquire_owned() else {
             self.server.overloaded(&pending, outbox.next());
             return outbox.seal(peer.clone());

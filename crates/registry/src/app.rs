@@ -98,7 +98,7 @@ pub async fn start_with(
     let dns_metrics = metrics.register(dns_metrics::Metrics::new);
     let gate = Gate::new(settings.dns.gate, rand::rng().random(), Beginning::now());
     let server = Server { view, authority: authority.clone(), role: Role::Registry, gate, metrics: dns_metrics };
-    dns.serve(jobs, Arc::new(server));
+    dns.serve(jobs, Arc::new(server)).context("start the workers of DNS")?;
     let joined =
         Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock, http_port: bound.http.port() };
     Surface::new(jobs.clone(), joined).serve(grpc);

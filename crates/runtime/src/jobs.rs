@@ -4,6 +4,7 @@
 //! connection, one request) may end whenever it likes; a panic in it is logged and counted, and ends nothing else.
 
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +46,21 @@ pub struct Failure {
     pub how: String,
 }
 
+impl Inner {
+    /// Runs a job; if it ends before shutdown, the program does.
+    async fn supervised(self: Arc<Self>, name: &'static str, job: impl Future<Output = ()>) {
+        let how = match AssertUnwindSafe(job).catch_unwind().await {
+            Ok(()) if self.shutdown.is_cancelled() => return,
+            Ok(()) => "ended".to_owned(),
+            Err(panic) => format!("panicked: {}", panic_text(panic.as_ref())),
+        };
+        error!(job = name, "job `{name}` {how}: the program stops");
+        self.failure
+            .send_if_modified(|failure| failure.is_none() && failure.replace(Failure { job: name, how }).is_none());
+        self.shutdown.cancel();
+    }
+}
+
 impl Jobs {
     /// An owner with no jobs.
     pub fn new() -> Self {
@@ -64,20 +81,34 @@ impl Jobs {
 
     /// Starts a job that watches [`Jobs::shutdown_requested`] itself, to finish something first.
     pub fn start_graceful(&self, name: &'static str, job: impl Future<Output = ()> + Send + 'static) {
-        let inner = self.inner.clone();
-        let supervised = async move {
-            let how = match AssertUnwindSafe(job).catch_unwind().await {
-                Ok(()) if inner.shutdown.is_cancelled() => return,
-                Ok(()) => "ended".to_owned(),
-                Err(panic) => format!("panicked: {}", panic_text(panic.as_ref())),
+        self.spawn(self.inner.clone().supervised(name, job).instrument(error_span!("job", name)));
+    }
+
+    /// As [`Jobs::start`], on a thread of its own with a runtime of its own, so that nothing else delays it. What it starts
+    /// runs there too. `make` is called on that thread; the job need not be `Send`.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no runtime.
+    pub fn start_thread<J: Future<Output = ()>>(
+        &self,
+        name: &'static str,
+        make: impl FnOnce() -> J + Send + 'static,
+    ) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (inner, counted) = (self.inner.clone(), self.inner.tasks.token());
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let shutdown = inner.shutdown.clone();
+            let job = async move {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => {}
+                    () = make() => {}
+                }
             };
-            error!(job = name, "job `{name}` {how}: the program stops");
-            inner
-                .failure
-                .send_if_modified(|failure| failure.is_none() && failure.replace(Failure { job: name, how }).is_none());
-            inner.shutdown.cancel();
-        };
-        self.spawn(supervised.instrument(error_span!("job", name)));
+            runtime.block_on(inner.supervised(name, job).instrument(error_span!("job", name)));
+            drop(counted);
+        })?;
+        Ok(())
     }
 
     /// Starts a piece of work. The caller bounds how many there are at once. It is dropped at its next await when shutdown
@@ -185,6 +216,24 @@ mod tests {
         jobs.start("ends", async {});
         let failure = jobs.finished().await.unwrap_err();
         assert_eq!((failure.job, failure.how.as_str()), ("ends", "ended"));
+    }
+
+    #[tokio::test]
+    async fn a_thread_is_a_job_like_others() {
+        let jobs = Jobs::new();
+        let thread = std::thread::current().id();
+        let (told, heard) = tokio::sync::oneshot::channel();
+        let waits = move || async move {
+            told.send(std::thread::current().id()).ok();
+            std::future::pending().await
+        };
+        jobs.start_thread("waits", waits).unwrap();
+        assert_ne!(heard.await.unwrap(), thread);
+        jobs.start_thread("panics", || async { panic!("by test") }).unwrap();
+        let failure = jobs.finished().await.unwrap_err();
+        assert_eq!((failure.job, failure.how.as_str()), ("panics", "panicked: by test"));
+        // Both have ended, though one would have waited for ever.
+        jobs.idle().await;
     }
 
     #[tokio::test]

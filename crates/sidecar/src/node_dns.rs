@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use anyhow::Context;
 use portolan_dns::listen::{BindError, Listeners};
 use portolan_dns::server::Server;
 use portolan_runtime::jobs::Jobs;
@@ -23,24 +24,31 @@ pub(crate) type Bound = Arc<OnceLock<SocketAddr>>;
 /// Answers on `address` until shutdown. When this returns, the first attempt was made.
 pub(crate) async fn start(jobs: &Jobs, address: SocketAddr, server: Arc<Server>, sockets: &Arc<Sockets>) -> Bound {
     let bound = Bound::default();
-    match bind(address, sockets).await {
-        Ok(listeners) => serve(jobs, listeners, server, &bound),
-        Err(error) => {
-            let error = anyhow::Error::from(error);
-            error!("no DNS for containers on this node (setting `sidecar.dns`), tried again every second: {error:#}");
-            let (again, told, sockets) = (jobs.clone(), bound.clone(), sockets.clone());
-            jobs.start_work("node-dns", async move {
-                let listeners = loop {
-                    tokio::time::sleep(AGAIN_EVERY).await;
-                    if let Ok(listeners) = bind(address, &sockets).await {
-                        break listeners;
-                    }
-                };
-                serve(&again, listeners, server, &told);
-            });
-        }
+    if let Err(error) = serve(jobs, address, &server, (sockets, &bound)).await {
+        error!("no DNS for containers on this node (setting `sidecar.dns`), tried again every second: {error:#}");
+        let (again, told, sockets) = (jobs.clone(), bound.clone(), sockets.clone());
+        jobs.start_work("node-dns", async move {
+            while told.get().is_none() {
+                tokio::time::sleep(AGAIN_EVERY).await;
+                serve(&again, address, &server, (&sockets, &told)).await.ok();
+            }
+        });
     }
     bound
+}
+
+async fn serve(
+    jobs: &Jobs,
+    address: SocketAddr,
+    server: &Arc<Server>,
+    (sockets, bound): (&Sockets, &Bound),
+) -> anyhow::Result<()> {
+    let listeners = bind(address, sockets).await?;
+    let address = listeners.address();
+    listeners.serve(jobs, server.clone()).context("start the workers")?;
+    logging::announce("node-dns", address);
+    bound.get_or_init(|| address);
+    Ok(())
 }
 
 /// Takes over what the one before left, else binds; and has others hold it.
@@ -55,12 +63,6 @@ async fn bind(address: SocketAddr, sockets: &Sockets) -> Result<Listeners, BindE
         warn!("no other process can hold the sockets of DNS: {error}");
     }
     Ok(listeners)
-}
-
-fn serve(jobs: &Jobs, listeners: Listeners, server: Arc<Server>, bound: &Bound) {
-    logging::announce("node-dns", listeners.address());
-    bound.get_or_init(|| listeners.address());
-    listeners.serve(jobs, server);
 }
 
 #[cfg(test)]

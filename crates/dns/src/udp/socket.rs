@@ -73,6 +73,11 @@ impl Socket {
         Ok(Socket { socket, is_v6: address.is_ipv6(), has_all_addresses })
     }
 
+    /// The socket alone, without the runtime that it was bound in.
+    pub(crate) fn into_std(self) -> io::Result<std::net::UdpSocket> {
+        self.socket.into_std()
+    }
+
     /// The socket, to hold a duplicate of.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

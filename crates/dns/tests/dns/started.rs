@@ -79,7 +79,7 @@ async fn start_at(
         }),
         metrics: Metrics::new(&mut metrics),
     };
-    listeners.serve(&jobs, Arc::new(server));
+    listeners.serve_here(&jobs, Arc::new(server));
     Started { address, view: publisher, jobs, metrics }
 }
 

@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 use super::{CONTROL_OCTETS, Peer, Socket, asked};
 
 /// How many are received, and sent, in one call at the most.
-const BATCH_MAX: usize = 32;
+const BATCH_MAX: usize = 64;
 /// Larger than what we announce (1,232), so that nobody who respects it is cut; and no multiple of the processor's page, or the
 /// beginnings of all packets would compete for the same few lines of its cache.
 const PACKET_OCTETS_MAX: usize = 2048 + 64;
@@ -22,11 +22,17 @@ pub(in crate::udp) struct Inbox {
     packets: Vec<[u8; PACKET_OCTETS_MAX]>,
     /// How long each is, and whose.
     seals: Vec<(usize, Peer)>,
+    /// More than one came last time.
+    were_many: bool,
 }
 
 impl Inbox {
     pub(in crate::udp) fn new() -> Self {
-        Inbox { packets: vec![[0; PACKET_OCTETS_MAX]; BATCH_MAX], seals: Vec::with_capacity(BATCH_MAX) }
+        Inbox {
+            packets: vec![[0; PACKET_OCTETS_MAX]; BATCH_MAX],
+            seals: Vec::with_capacity(BATCH_MAX),
+            were_many: false,
+        }
     }
 
     /// Those that came last.
@@ -69,25 +75,25 @@ impl Outbox {
 }
 
 impl Socket {
-    /// Takes one datagram that is there.
-    pub(in crate::udp) fn try_receive_one(&self, inbox: &mut Inbox) -> io::Result<()> {
+    /// Takes datagrams that are there: as many as have room if `is_next`, the next ones to some that were just taken, or if
+    /// there was more than one last time; else one.
+    pub(in crate::udp) fn try_receive_batch(&self, inbox: &mut Inbox, is_next: bool) -> io::Result<()> {
         inbox.seals.clear();
-        let received = self.try_receive(&mut inbox.packets[0])?;
-        inbox.seals.push(received);
-        Ok(())
-    }
-
-    /// Takes the datagrams that are there, as many as have room.
-    pub(in crate::udp) fn try_receive_all(&self, inbox: &mut Inbox) -> io::Result<()> {
-        self.socket.try_io(Interest::READABLE, || match self.is_v6 {
+        if !is_next && !inbox.were_many {
+            let received = self.try_receive(&mut inbox.packets[0])?;
+            inbox.seals.push(received);
+            return Ok(());
+        }
+        let received = self.socket.try_io(Interest::READABLE, || match self.is_v6 {
             false => self.received_all::<SockaddrIn>(inbox),
             true => self.received_all::<SockaddrIn6>(inbox),
-        })
+        });
+        inbox.were_many = inbox.seals.len() > 1;
+        received
     }
 
     fn received_all<S: SockaddrLike + Copy + Into<SocketAddr>>(&self, inbox: &mut Inbox) -> io::Result<()> {
-        let Inbox { packets, seals } = inbox;
-        seals.clear();
+        let Inbox { packets, seals, .. } = inbox;
         let mut slices: Vec<[IoSliceMut<'_>; 1]> = packets.iter_mut().map(|packet| [IoSliceMut::new(packet)]).collect();
         let control = self.has_all_addresses.then(|| Vec::with_capacity(CONTROL_OCTETS));
         let mut headers = MultiHeaders::<S>::preallocate(BATCH_MAX, control);

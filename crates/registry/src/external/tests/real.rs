@@ -30,7 +30,8 @@ async fn serve(jobs: &Jobs, address: &str) -> (SocketAddr, Publisher<View>) {
     let bound = listeners.address();
     let metrics = portolan_dns::metrics::Metrics::new(&mut prometheus_client::registry::Registry::default());
     let gate = Gate::new(GateSettings::default(), [7; 32], Beginning::now());
-    listeners.serve(jobs, Arc::new(Server { view: reader, authority, role: Role::Registry, gate, metrics }));
+    let server = Server { view: reader, authority, role: Role::Registry, gate, metrics };
+    listeners.serve(jobs, Arc::new(server)).unwrap();
     (bound, publisher)
 }
 
