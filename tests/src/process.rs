@@ -2,9 +2,10 @@
 
 use std::iter::Sum;
 use std::ops::{Add, Sub};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// CPU time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,6 +58,40 @@ pub fn cpu(pid: u32) -> Result<Cpu> {
     Ok(Cpu { user: time(11)?, system: time(12)? })
 }
 
+/// How long the threads that `pid` has now were on a processor, to the nanosecond, which [`cpu`] is not.
+///
+/// # Errors
+/// When it is gone.
+pub fn on_cpu(pid: u32) -> Result<Duration> {
+    let mut total = Duration::ZERO;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid}"))? {
+        // A thread may end meanwhile.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let spent = stat.split_ascii_whitespace().next().context("a schedstat line")?;
+        total += Duration::from_nanos(spent.parse()?);
+    }
+    Ok(total)
+}
+
+/// Keeps a process, its threads and what they start from now on, on one processor.
+///
+/// # Errors
+/// When it is gone.
+pub fn pin(pid: u32, cpu: u32) -> Result<()> {
+    let list = ["-a", "-cp", &cpu.to_string(), &pid.to_string()].map(str::to_owned);
+    let status = Command::new("taskset").args(list).stdout(Stdio::null()).status().context("run taskset")?;
+    ensure!(status.success(), "taskset failed for process {pid}");
+    Ok(())
+}
+
+/// What `pid` has of memory, shared pages by its share, in kB.
+///
+/// # Errors
+/// When it is gone.
+pub fn proportional_kb(pid: u32) -> Result<u64> {
+    field_kb(pid, "smaps_rollup", "Pss:")
+}
+
 /// Resident memory of `pid`, in kB.
 ///
 /// # Errors
@@ -74,7 +109,11 @@ pub fn resident_peak_kb(pid: u32) -> Result<u64> {
 }
 
 fn status_kb(pid: u32, field: &str) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
+    field_kb(pid, "status", field)
+}
+
+fn field_kb(pid: u32, file: &str, field: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/{file}")).with_context(|| format!("process {pid}"))?;
     let value = status.lines().find_map(|line| line.strip_prefix(field));
     let value = value.with_context(|| format!("process {pid} has no {field}"))?;
     value.trim().trim_end_matches(" kB").parse().with_context(|| format!("{field} is a number of kB"))

@@ -80,8 +80,9 @@ async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, meters: Meter
     let mut down = pin!(one_way(from_server, to_client, (Side::Server, meters)));
     // Neither way loses anything when it is polled by another branch.
     tokio::select! {
-        closed = &mut up => last_way(down, (closed?, Side::Client)).await,
-        closed = &mut down => last_way(up, (closed?, Side::Server)).await,
+        // Boxed, here and below: what few connections need, or not for long, none keeps room for.
+        closed = &mut up => Box::pin(last_way(down, (closed?, Side::Client))).await,
+        closed = &mut down => Box::pin(last_way(up, (closed?, Side::Server))).await,
     }
 }
 
@@ -109,10 +110,9 @@ async fn one_way<'a>(
             Moved::Bytes(count, rest) => {
                 meters.open.relayed(side, count);
                 if let Some(rest) = rest {
-                    write_all(&to, &rest).await.map_err(Failed::of(side.other()))?;
+                    Box::pin(write_all(&to, rest)).await.map_err(Failed::of(side.other()))?;
                 }
                 if count == BUFFER_BYTES {
-                    // Boxed: few connections are bulk transfers, and all would keep room for it.
                     Box::pin(splice_on(from.as_ref(), to.as_ref(), (side, meters))).await?;
                 }
             }
@@ -177,7 +177,8 @@ async fn splice_on(from: &TcpStream, to: &TcpStream, (side, meters): (Side, Mete
     }
 }
 
-async fn write_all(to: &WriteHalf<'_>, mut bytes: &[u8]) -> io::Result<()> {
+async fn write_all(to: &WriteHalf<'_>, rest: Box<[u8]>) -> io::Result<()> {
+    let mut bytes = &rest[..];
     while !bytes.is_empty() {
         to.writable().await?;
         match to.try_write(bytes) {

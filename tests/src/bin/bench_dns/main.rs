@@ -16,6 +16,7 @@ mod server;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use portolan_tests::process;
 
 use limit::Way;
 use load::{Figure, load};
@@ -61,7 +62,7 @@ fn compare(binary: &str, rounds: usize) -> Result<()> {
     let mut servers = Vec::from(server::limits(folder.path(), &portolan)?);
     servers.push(portolan);
     servers.extend(peers::start(folder.path())?);
-    server::pin(std::process::id(), 1)?;
+    process::pin(std::process::id(), 1)?;
     let mut figures: Vec<Vec<Vec<Figure>>> = vec![vec![Vec::new(); servers.len()]; Kind::ALL.len()];
     for round in 0..rounds {
         for (kind, figures) in Kind::ALL.iter().zip(&mut figures) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use portolan_tests::process::{self, Cpu};
 use portolan_tests::synthetic::{SyntheticNode, container};
 use portolan_tests::wait::pause;
@@ -36,7 +36,7 @@ impl Server {
     pub(crate) fn start(name: &'static str, port: u16, mut command: Command) -> Result<Server> {
         let child = command.stdout(Stdio::null()).spawn().with_context(|| format!("start {name}"))?;
         let server = Server { name, port, child };
-        pin(server.child.id(), 0)?;
+        process::pin(server.child.id(), 0)?;
         Ok(server)
     }
 
@@ -78,16 +78,6 @@ impl Drop for Server {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// Keeps a process and its threads on one CPU.
-pub(crate) fn pin(pid: u32, cpu: u32) -> Result<()> {
-    let status = Command::new("taskset")
-        .args(["-a", "-cp", &cpu.to_string(), &pid.to_string()])
-        .stdout(Stdio::null())
-        .status()?;
-    ensure!(status.success(), "taskset failed");
-    Ok(())
 }
 
 /// A socket that is connected to a server.
