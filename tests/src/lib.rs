@@ -13,6 +13,7 @@
 //! Nothing here touches the machine's own network, Docker engine or resolver. What a test leaves behind, even when it is
 //! killed, is taken away by the [`janitor`].
 
+pub mod asking;
 pub mod cgroup;
 pub mod command;
 pub mod container;

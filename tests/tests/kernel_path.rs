@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
 
+use portolan_tests::asking::{Asking, Scale};
 use portolan_tests::cgroup::Cgroup;
 use portolan_tests::container::{Container, EcsTask};
 use portolan_tests::dockerd::Engine;
@@ -19,7 +18,7 @@ use portolan_tests::namespace::Namespace;
 use portolan_tests::programs::{self, Program};
 use portolan_tests::site::{ADMIN, CLUSTER, REGISTRY_GRPC, Site, start_sidecar};
 use portolan_tests::surfaces::name_behind;
-use portolan_tests::wait::{PATIENCE, eventually, pause};
+use portolan_tests::wait::{PATIENCE, eventually};
 use portolan_tests::wire::Wire;
 use portolan_tests::{needs, report};
 
@@ -171,28 +170,36 @@ fn replacements_of_a_led_service_are_not_noticed() -> anyhow::Result<()> {
     eventually(PATIENCE, || scene.names(link, 1))?;
     scene.is_led_to("led", 1)?;
     let relayed = scene.shown("led")?["total"].clone();
-    let is_over = AtomicBool::new(false);
-    let answers = std::thread::scope(|scope| -> anyhow::Result<usize> {
-        let client = scope.spawn(|| -> anyhow::Result<usize> {
-            let mut answers = 0;
-            while !is_over.load(Ordering::SeqCst) {
-                scene.names(link, 1).with_context(|| format!("request {answers}"))?;
-                answers += 1;
-                pause(Duration::from_millis(2));
-            }
-            Ok(answers)
-        });
-        let replaced = (0..REPLACEMENTS).try_for_each(|number| {
+    let scale = Scale::from_environment(REPLACEMENTS)?;
+    let asking = Asking::new(link, scale);
+    let led = |ask: fn(&Asking) -> anyhow::Result<()>| -> anyhow::Result<()> {
+        scene.node.inside(|| {
+            scene.own.cgroup.take_this_thread()?;
+            ask(&asking)
+        })?
+    };
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let clients = [Asking::anew, Asking::again].map(|ask| scope.spawn(move || led(ask)));
+        let replaced = (0..scale.replacements).try_for_each(|number| {
+            asking.reached(scale.requests_before(number))?;
             let new = scene.task("led", &EBPF)?;
             scene.is_led_to("led", 2).with_context(|| format!("replacement {number}"))?;
             std::mem::replace(&mut old, new).remove_after_stop()?;
             scene.is_led_to("led", 1)
         });
-        is_over.store(true, Ordering::SeqCst);
-        let answers = client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
-        replaced.map(|()| answers)
+        asking.end();
+        for client in clients {
+            client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        }
+        replaced
     })?;
-    report::say(&format!("{REPLACEMENTS} replacements, {answers} requests led by the kernel, none failed"));
+    let (answers, cut) = (asking.answers(), asking.cut());
+    report::say(&format!(
+        "{} replacements, {answers} requests led by the kernel, none failed; {cut} times a task was killed under a kept \
+         connection",
+        scale.replacements
+    ));
+    assert!(cut <= scale.replacements as u64, "{cut} requests were cut by {} replacements", scale.replacements);
     let shown = scene.shown("led")?;
     assert_eq!(shown["total"], relayed, "{shown}");
     Ok(())

@@ -1,4 +1,6 @@
 //! Rolling deployments of a linked service under load: no connect fails, no request fails.
+//!
+//! `PORTOLAN_REPLACEMENTS` and `PORTOLAN_REQUESTS` make it as large as one likes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -7,6 +9,7 @@ use std::sync::mpsc;
 use anyhow::Context;
 use serde_json::Value;
 
+use portolan_tests::asking::{Asking, Scale};
 use portolan_tests::container::Container;
 use portolan_tests::needs;
 use portolan_tests::report::say;
@@ -26,11 +29,10 @@ fn two_hundred_replacements_are_not_noticed() -> anyhow::Result<()> {
     needs!("dockerd", "docker", "ip", "nsenter", "nft", "dig");
     let site = Site::start()?;
     let engine = &site.lab.engine;
-    let mut tasks = VecDeque::from([engine.run_elasticsearch(CLUSTER)?, engine.run_elasticsearch(CLUSTER)?]);
+    let tasks = VecDeque::from([engine.run_elasticsearch(CLUSTER)?, engine.run_elasticsearch(CLUSTER)?]);
     for task in &tasks {
         is_usable(&site, task)?;
     }
-    eventually(PATIENCE, || site.node().virtual_address("elasticsearch"))?;
     let label = "--label=portolan.service=kibana";
     let options = ["--dns=169.254.53.53", "--dns-search=.", "-e", "INTERVAL_MS=10", label];
     let clients: Vec<Container> =
@@ -41,19 +43,49 @@ fn two_hundred_replacements_are_not_noticed() -> anyhow::Result<()> {
             other => anyhow::bail!("{other:?} requests"),
         })?;
     }
+    let scale = Scale::from_environment(REPLACEMENTS)?;
+    let address = eventually(PATIENCE, || site.node().virtual_address("elasticsearch"))?;
+    let asking = Asking::new(SocketAddr::from((address, 9200)), scale);
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let anew = scope.spawn(|| site.node().inside(|| asking.anew())?);
+        let again = scope.spawn(|| site.node().inside(|| asking.again())?);
+        let replaced = replace(&site, tasks, &clients, (scale, &asking));
+        asking.end();
+        for asked in [anew, again] {
+            asked.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        }
+        replaced
+    })?;
+    let (answers, cut) = (asking.answers(), asking.cut());
+    say(&format!(
+        "{answers} answers beside, half over a connection that is kept; {cut} times its task was killed under it"
+    ));
+    assert!(cut <= scale.replacements as u64, "{cut} requests were cut by {} replacements", scale.replacements);
+    Ok(())
+}
+
+/// Replaces tasks one after the other, while clients ask.
+fn replace(
+    site: &Site,
+    mut tasks: VecDeque<Container>,
+    clients: &[Container],
+    (scale, asking): (Scale, &Asking),
+) -> anyhow::Result<()> {
+    let engine = &site.lab.engine;
     let began = now();
     let (leave, leaving) = mpsc::sync_channel::<Container>(LEAVING_MAX);
     let stopping = std::thread::spawn(move || leaving.iter().try_for_each(|task| task.remove_after_stop()));
     let (leave_too, leaving_too) = mpsc::sync_channel::<Container>(LEAVING_MAX);
     let stopping_too = std::thread::spawn(move || leaving_too.iter().try_for_each(|task| task.remove_after_stop()));
-    for number in 0..REPLACEMENTS {
+    for number in 0..scale.replacements {
+        asking.reached(scale.requests_before(number))?;
         let new = engine.run_elasticsearch(CLUSTER)?;
-        is_usable(&site, &new).with_context(|| format!("replacement {number}"))?;
+        is_usable(site, &new).with_context(|| format!("replacement {number}"))?;
         tasks.push_back(new);
         let old = tasks.pop_front().context("there are always two")?;
         let leave = if number % 2 == 0 { &leave } else { &leave_too };
         leave.send(old).map_err(|_| anyhow::anyhow!("a stop failed before replacement {number}"))?;
-        for client in &clients {
+        for client in clients {
             let stats = stats(client)?;
             assert_eq!(stats["errors"], 0, "by replacement {number} a request failed: {stats:#}");
         }
@@ -64,16 +96,19 @@ fn two_hundred_replacements_are_not_noticed() -> anyhow::Result<()> {
     }
     let took = began.elapsed();
     let mut requests = 0;
-    for client in &clients {
+    for client in clients {
         let stats = stats(client)?;
         assert_eq!(stats["errors"], 0, "a request failed: {stats:#}");
         requests += stats["requests"].as_u64().unwrap_or(0);
         let instances = stats["instances"].as_object().map_or(0, serde_json::Map::len);
-        assert!(instances > REPLACEMENTS / 2, "the client saw only {instances} instances: {stats:#}");
+        assert!(instances > scale.replacements / 2, "the client saw only {instances} instances: {stats:#}");
     }
     let rate = requests as f64 / took.as_secs_f64();
-    say(&format!("{REPLACEMENTS} replacements in {took:.1?}, {requests} requests, {rate:.0} a second, none failed"));
-    let counted = connections_of_kibana(&site)?;
+    say(&format!(
+        "{} replacements in {took:.1?}, {requests} requests, {rate:.0} a second, none failed",
+        scale.replacements
+    ));
+    let counted = connections_of_kibana(site)?;
     assert!(counted >= requests, "the link counted {counted} connections of {requests} requests");
     // Not a measure of speed: with fewer requests, that none failed would say less.
     assert!(rate >= RATE_MIN, "only {rate:.0} requests a second");

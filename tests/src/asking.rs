@@ -1,0 +1,163 @@
+//! Requests through a link, one after the other, over connections that are used once or again and again.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use crate::wait::{PATIENCE, eventually, pause};
+
+/// How long a connect, and each answer, may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two requests, unless there are to be many.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How much a test of a deployment is to see: little in `make test`, as much as one likes by hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// Replacements of a task.
+    pub replacements: usize,
+    /// Requests that are to be made over them; 0: as many as come with pauses.
+    pub requests: u64,
+}
+
+impl Scale {
+    /// From `PORTOLAN_REPLACEMENTS` and `PORTOLAN_REQUESTS`, else so many replacements, with pauses.
+    ///
+    /// # Errors
+    /// When one of them is no number.
+    pub fn from_environment(replacements: usize) -> anyhow::Result<Self> {
+        let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().context(name.to_owned()));
+        Ok(Scale {
+            replacements: number("PORTOLAN_REPLACEMENTS").transpose()?.map_or(replacements, |number| number as usize),
+            requests: number("PORTOLAN_REQUESTS").transpose()?.unwrap_or_default(),
+        })
+    }
+
+    /// How many requests are to be made before replacement `number` begins.
+    pub fn requests_before(&self, number: usize) -> u64 {
+        self.requests * number as u64 / self.replacements as u64
+    }
+}
+
+/// Clients of one link.
+#[derive(Debug)]
+pub struct Asking {
+    link: SocketAddr,
+    pause: Option<Duration>,
+    is_over: AtomicBool,
+    answers: AtomicU64,
+    cut: AtomicU64,
+}
+
+impl Asking {
+    /// None yet.
+    pub fn new(link: SocketAddr, scale: Scale) -> Self {
+        Asking {
+            link,
+            pause: (scale.requests == 0).then_some(PAUSE),
+            is_over: AtomicBool::new(false),
+            answers: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+        }
+    }
+
+    /// Whole answers so far.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::SeqCst)
+    }
+
+    /// Waits for so many answers, for as long as some come.
+    ///
+    /// # Errors
+    /// When none comes for a while.
+    pub fn reached(&self, answers: u64) -> anyhow::Result<()> {
+        while self.answers() < answers {
+            let before = self.answers();
+            eventually(PATIENCE, || if self.answers() > before { Ok(()) } else { Err("no answer comes") })?;
+        }
+        Ok(())
+    }
+
+    /// Requests on a connection that had served others and ended before it answered this one: its task was killed.
+    /// Each was made again on another connection, as HTTP clients do.
+    pub fn cut(&self) -> u64 {
+        self.cut.load(Ordering::SeqCst)
+    }
+
+    /// Lets all clients end.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Asks until [`Asking::end`], each time over a new connection.
+    ///
+    /// # Errors
+    /// The first request that fails.
+    pub fn anew(&self) -> anyhow::Result<()> {
+        self.repeat(|| Connection::open(self.link)?.ask().map(drop))
+    }
+
+    /// Asks until [`Asking::end`], over one connection for as long as it lasts.
+    ///
+    /// # Errors
+    /// The first request that fails, but for those of [`Asking::cut`].
+    pub fn again(&self) -> anyhow::Result<()> {
+        let mut kept: Option<Connection> = None;
+        self.repeat(|| {
+            if let Some(connection) = &mut kept {
+                match connection.ask() {
+                    Err(_) if !connection.is_answering => self.cut.fetch_add(1, Ordering::SeqCst),
+                    asked => return asked,
+                };
+            }
+            kept.insert(Connection::open(self.link)?).ask()
+        })
+    }
+
+    fn repeat(&self, mut ask: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        while !self.is_over.load(Ordering::SeqCst) {
+            ask().with_context(|| format!("after {} answers of {}", self.answers(), self.link))?;
+            self.answers.fetch_add(1, Ordering::SeqCst);
+            self.pause.into_iter().for_each(pause);
+        }
+        Ok(())
+    }
+}
+
+struct Connection {
+    stream: BufReader<TcpStream>,
+    /// Bytes of the answer under way came.
+    is_answering: bool,
+}
+
+impl Connection {
+    fn open(addr: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, TIMEOUT).context("connect")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        Ok(Connection { stream: BufReader::new(stream), is_answering: false })
+    }
+
+    fn ask(&mut self) -> anyhow::Result<()> {
+        self.is_answering = false;
+        self.stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: link\r\n\r\n").context("send the request")?;
+        let (mut length, mut line) = (None, String::new());
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line).context("read the answer")?;
+            ensure!(!line.is_empty(), "closed instead of answering");
+            self.is_answering = true;
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = Some(value.trim().parse()?);
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length.context("no length")?];
+        self.stream.read_exact(&mut body).context("read the body")
+    }
+}
