@@ -189,7 +189,7 @@ fn a_client_that_keeps_its_port_follows_every_change_of_the_link() {
     for _ in 0..2 {
         for (server, name) in servers.iter().zip(names) {
             // A host's refused datagram leaves a flow to port 0 behind.
-            each(&clients, "refused", |client| is_refused(client));
+            each(&clients, "refused", is_refused);
             rig.publish(vec![echoes(&[server])]);
             for client in &clients {
                 eventually("answered", || is_answered(client, name));
@@ -292,8 +292,9 @@ fn the_map_is_put_back_when_somebody_changes_it() {
 fn flows_outlive_a_process_that_is_killed_and_a_stranger_at_its_port() {
     let Some(host) = Host::new() else { return };
     let server = Echo::start(&host, "s", 0);
-    let clients = [Place::Container, Place::Host].map(|place| client(&host, place, vip(80)));
     let mut first = process(&host, server.address);
+    eventually("the route is there", || socket(&host, Place::Host).connect(vip(80)).is_ok());
+    let clients = [Place::Container, Place::Host].map(|place| client(&host, place, vip(80)));
     each(&clients, "served", |client| is_answered(client, "s"));
     let port = || {
         let map = host.shell("nft list map ip portolan udp-links");
@@ -303,7 +304,7 @@ fn flows_outlive_a_process_that_is_killed_and_a_stranger_at_its_port() {
     let before = port();
     first.kill().unwrap();
     first.wait().unwrap();
-    each(&clients, "refused", |client| is_refused(client));
+    each(&clients, "refused", is_refused);
     let mut second = process(&host, server.address);
     each(&clients, "served again", |client| is_answered(client, "s"));
     assert_eq!(port(), before, "the port is kept");

@@ -154,13 +154,20 @@ impl Session {
             if ready.is_err() {
                 return door.refused_by_endpoint(client, &self);
             }
-            match self.socket.try_io(Interest::READABLE | Interest::ERROR, || self.answer_batch(&door, client)) {
-                Ok(()) => tokio::task::yield_now().await,
-                Err(error) if is_refusal(&error) => return door.refused_by_endpoint(client, &self),
-                // No more datagrams; or something that is told once, and harmless.
-                Err(_) => {}
+            // Each is asked apart: both at once are never ready for `try_io`.
+            let answered = self.socket.try_io(Interest::READABLE, || self.answer_batch(&door, client));
+            let told = self.socket.try_io(Interest::ERROR, || Err::<(), _>(self.told()));
+            if [answered, told].into_iter().filter_map(Result::err).any(|error| is_refusal(&error)) {
+                return door.refused_by_endpoint(client, &self);
             }
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// What the network said of an earlier datagram.
+    fn told(&self) -> io::Error {
+        let told = self.socket.take_error().ok().flatten();
+        told.unwrap_or_else(|| io::ErrorKind::WouldBlock.into())
     }
 
     fn answer_batch(&self, door: &Door, client: SocketAddrV4) -> io::Result<()> {
