@@ -267,7 +267,7 @@ fn the_map_is_put_back_when_somebody_changes_it() {
     for line in [
         "nft flush map ip portolan udp-links",
         "nft add element ip portolan udp-links '{ 198.18.0.9 . 53 : 9 }'",
-        "nft delete element ip portolan udp-links '{ 198.18.0.7 . 80 }'; nft add element ip portolan udp-links '{ 198.18.0.7 . 80 : 9 }'",
+        "nft 'delete element ip portolan udp-links { 198.18.0.7 . 80 }; add element ip portolan udp-links { 198.18.0.7 . 80 : 9 }'",
         "nft flush ruleset",
         "nft flush chain ip portolan link-output",
     ] {

@@ -54,8 +54,8 @@ pub(super) struct Session {
     socket: UdpSocket,
     open: Open,
     began: Instant,
-    /// When it was used, in milliseconds since it began.
-    used_ms: AtomicU64,
+    /// When it was used, in microseconds since it began.
+    used_us: AtomicU64,
     is_answered: AtomicBool,
     ended: CancellationToken,
 }
@@ -77,7 +77,7 @@ impl Held {
 
 impl Aged for Held {
     fn used_at(&self) -> Instant {
-        self.session.began + Duration::from_millis(self.session.used_ms.load(Ordering::Relaxed))
+        self.session.began + Duration::from_micros(self.session.used_us.load(Ordering::Relaxed))
     }
 }
 
@@ -121,7 +121,7 @@ impl Session {
             socket: UdpSocket::from_std(socket)?,
             open,
             began,
-            used_ms: AtomicU64::new(0),
+            used_us: AtomicU64::new(0),
             is_answered: AtomicBool::new(false),
             ended: CancellationToken::new(),
         })
@@ -139,8 +139,8 @@ impl Session {
 
     pub(super) fn relayed(&self, from: Side, octets: usize) {
         self.open.relayed(from, octets);
-        let age_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.used_ms.fetch_max(age_ms, Ordering::Relaxed);
+        let age_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.used_us.fetch_max(age_us, Ordering::Relaxed);
     }
 
     /// Relays what the endpoint says, until the session ends.
