@@ -260,7 +260,6 @@ fn the_map_is_put_back_when_somebody_changes_it() {
     let Some(host) = Host::new() else { return };
     let server = Echo::start(&host, "s", 0);
     let rig = Rig::start(&host, vec![echoes(&[&server])]);
-    let clients = [Place::Container, Place::Host].map(|place| client(&host, place, vip(80)));
     let listed = || host.shell("nft list map ip portolan udp-links");
     let before = listed();
     assert!(before.contains(&format!("{VIP} . 80 : ")), "{before}");
@@ -271,6 +270,8 @@ fn the_map_is_put_back_when_somebody_changes_it() {
         "nft flush ruleset",
         "nft flush chain ip portolan link-output",
     ] {
+        // The kernel remembers none of their flows.
+        let clients = [Place::Container, Place::Host].map(|place| client(&host, place, vip(80)));
         host.shell(line);
         // What they send meanwhile, the kernel remembers.
         clients.iter().for_each(|client| drop(client.send(b"?")));
