@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "usage: standin elasticsearch | kibana | get URL [TIMEOUT_MS] | resolve NAME
-       | say tcp|udp HOST PORT TEXT | tcp PORT | udp PORT | wait | exit STATUS";
+       | say tcp|udp HOST PORT TEXT | tcp PORT | udp PORT | both PORT | wait | exit STATUS";
 
 fn main() -> ExitCode {
     let mut args: Vec<String> = env::args().skip(1).collect();
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         ["say", protocol, host, port, text] => say(protocol, &format!("{host}:{port}"), text),
         ["tcp", port] => tcp_echo(port),
         ["udp", port] => udp_echo(port),
+        ["both", port] => both_echo(port),
         ["wait"] => wait(),
         ["exit", status] => return ExitCode::from(status.parse::<u8>().unwrap_or(2)),
         _ => {
@@ -260,13 +261,22 @@ fn tcp_echo(port: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends back what comes, its name before it; alone what has no room for that.
 fn udp_echo(port: &str) -> io::Result<()> {
     let (name, socket) = (own_name(), UdpSocket::bind(format!("0.0.0.0:{port}"))?);
-    let mut packet = [0; 2048];
+    let mut packet = vec![0; 65_536];
     loop {
         let (length, from) = socket.recv_from(&mut packet)?;
-        socket.send_to(format!("{name}: {}", String::from_utf8_lossy(&packet[..length])).as_bytes(), from)?;
+        let answer = [name.as_bytes(), b": ", &packet[..length]].concat();
+        socket.send_to(&answer, from).or_else(|_| socket.send_to(&packet[..length], from))?;
     }
+}
+
+/// Both on one port number, as a DNS server has it.
+fn both_echo(port: &str) -> io::Result<()> {
+    let of_udp = port.to_owned();
+    thread::spawn(move || udp_echo(&of_udp));
+    tcp_echo(port)
 }
 
 fn wait() -> io::Result<()> {

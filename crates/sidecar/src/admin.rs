@@ -201,7 +201,7 @@ fn link(status: LinkStatus, view: &portolan_core::view::View) -> Link {
     let port = |port: PortStatus| LinkPort {
         port: port.port,
         container_port: port.container_port,
-        protocol: "tcp",
+        protocol: port.protocol.as_str(),
         endpoints: port.endpoints,
     };
     let plane = status.plane.unwrap_or(PlaneStatus::NONE);

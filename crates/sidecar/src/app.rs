@@ -248,6 +248,7 @@ fn link_settings(settings: &Settings, identity: &Identity) -> LinkSettings {
     let limits = LinkLimits {
         connections_max: settings.link.connections_max,
         connections_per_service_max: settings.link.connections_per_service_max,
+        udp_timeout: settings.link.udp_timeout,
         ..LinkLimits::default()
     };
     LinkSettings {

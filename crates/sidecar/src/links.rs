@@ -3,6 +3,7 @@
 //! ```text
 //! view ──> table ──┬──> kernel   the set of addresses and ports that reach the relay; all others are refused there
 //!                  ├──> relay    one listener; original destination -> link -> endpoint; bytes both ways
+//!                  ├──> udp      a socket for each UDP link, a session for each of its clients; datagrams both ways
 //!                  └──> ebpf     for services that ask for it: connect() goes to an endpoint without us
 //! ```
 //!
@@ -41,6 +42,7 @@ mod pump;
 mod relay;
 mod series;
 mod table;
+mod udp;
 
 pub use ebpf::{KernelSettings, PlaneStatus};
 pub use figures::{ClientStatus, EndpointStatus, LinkStatus, PortStatus};
@@ -72,10 +74,12 @@ pub struct LinkSettings {
 /// The bounds of the relay.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkLimits {
-    /// Connections at once over all links; what the file limit allows if that is less.
+    /// Connections and UDP sessions at once over all links; what the file limit allows if that is less.
     pub connections_max: usize,
-    /// Connections at once over the links of one service, so that its clients cannot starve the others.
+    /// The same over the links of one service, so that its clients cannot starve the others.
     pub connections_per_service_max: usize,
+    /// How long a UDP session lives that nobody uses.
+    pub udp_timeout: Duration,
     /// How long one endpoint may take before the next is tried beside it.
     pub next_endpoint_after: Duration,
     /// How long a client waits for any endpoint at all.
@@ -89,6 +93,7 @@ impl Default for LinkLimits {
         LinkLimits {
             connections_max: 20_000,
             connections_per_service_max: 10_000,
+            udp_timeout: Duration::from_secs(60),
             next_endpoint_after: Duration::from_millis(300),
             connect_deadline: Duration::from_secs(5),
             follow_patience: Duration::from_secs(2),
@@ -193,7 +198,6 @@ pub fn start(
     let relay_address = listener.address;
     let rules = Rules { range, relay: relay_address };
     let (first, _) = table::Table::default().next(&view.peek(), (&settings, Instant::now()));
-    let kernel = kernel::Kernel::claim(rules, routes, first.open()).map_err(refused)?;
     let (publisher, table) = published(first);
     let metrics = metrics.sub_registry_with_prefix("link");
     let counters = Arc::new(counters::Counters::register(metrics));
@@ -201,6 +205,8 @@ pub fn start(
     let ebpf = ebpf::KernelPath::new(settings.clone(), follows.clone());
     let from = (view.clone(), follows, callers);
     let relay = Arc::new(relay::Relay::new(settings.clone(), from, (table.clone(), counters)));
+    let doors = udp::Doors::new(relay.clone(), jobs.clone(), *relay_address.ip());
+    let kernel = kernel::Kernel::claim((rules, routes), &table.load(), doors).map_err(refused)?;
     jobs.start("links: ebpf", ebpf.clone().keep(table.clone()));
     jobs.start("links: kernel", kernel.keep(view, publisher, settings));
     jobs.start("links: relay", relay.accept(connections.clone(), listener));

@@ -13,6 +13,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 mod expression;
+mod flows;
 mod message;
 mod route;
 mod rules;
@@ -20,6 +21,7 @@ mod socket;
 pub mod table;
 mod watch;
 
+pub use flows::Flows;
 pub use route::{Routes, remove_routes};
 pub use rules::Rules;
 pub use watch::Changes;

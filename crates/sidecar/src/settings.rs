@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use portolan_core::evidence::LinkPlane;
 use portolan_dns::forward::routes::Upstream;
 use portolan_dns::gate::{self, GateSettings};
 use portolan_runtime::logging::LogSettings;
-use portolan_runtime::settings::{Kind, Setting};
+use portolan_runtime::settings::{Kind, Setting, duration};
 use serde::Deserialize;
 
 const fn text(key: &'static str, default: &'static str, accepts: &'static str, help: &'static str) -> Setting {
@@ -54,13 +55,19 @@ pub const SETTINGS: &[Setting] = &[
         key: "link.connections_max",
         kind: Kind::Number,
         default: "20000",
-        help: "Connections at once over all links; what the limit of open files allows if that is less.",
+        help: "Connections and UDP sessions at once over all links; what the limit of open files allows if that is less.",
     },
     Setting {
         key: "link.connections_per_service_max",
         kind: Kind::Number,
         default: "10000",
-        help: "Connections at once over the links of one service, so that its clients cannot starve others.",
+        help: "The same over the links of one service, so that its clients cannot starve others.",
+    },
+    Setting {
+        key: "link.udp_timeout",
+        kind: Kind::Duration,
+        default: "60s",
+        help: "How long a UDP session over a link lives that nobody uses.",
     },
     Setting {
         key: "link.plane",
@@ -143,6 +150,9 @@ pub struct Link {
     pub connections_max: usize,
     /// `link.connections_per_service_max`.
     pub connections_per_service_max: usize,
+    /// `link.udp_timeout`.
+    #[serde(deserialize_with = "duration")]
+    pub udp_timeout: Duration,
     /// `link.plane`.
     pub plane: LinkPlane,
     /// `link.cgroup`.

@@ -71,6 +71,9 @@ pub(crate) struct LinkState {
 pub(crate) struct EndpointState {
     /// Where it is.
     pub(crate) address: SocketAddr,
+    /// `tcp` or `udp`; empty from a sidecar that knows TCP alone.
+    #[serde(default)]
+    pub(crate) protocol: String,
     /// `node`, `az` or `far`.
     pub(crate) nearness: String,
     /// Its weight.

@@ -80,8 +80,12 @@ fn row(endpoint: &EndpointState) -> Vec<Cell> {
         (count, 0) => format!("{count} times"),
         (count, left_ms) => format!("{count} times, {} s more", left_ms.div_ceil(1000)),
     };
+    let address = match endpoint.protocol.as_str() {
+        "" | "tcp" => endpoint.address.to_string(),
+        other => format!("{}/{other}", endpoint.address),
+    };
     vec![
-        endpoint.address.to_string().into(),
+        address.into(),
         endpoint.nearness.as_str().into(),
         endpoint.weight.to_string().into(),
         endpoint.open.to_string().into(),

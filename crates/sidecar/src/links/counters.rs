@@ -33,9 +33,36 @@ pub(super) enum Outcome {
     aged,
 }
 
+/// How a UDP session ended, or why there was none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "label values as they are shown")]
+pub(super) enum SessionEnd {
+    /// Nothing came for a while.
+    idle,
+    /// Its endpoint may not be used any longer.
+    moved,
+    /// Its endpoint refused a datagram.
+    refused,
+    /// It made room for another one.
+    evicted,
+    /// Its link went away.
+    closed,
+    /// None: there was no room.
+    limit,
+    /// None: no endpoint could be sent to.
+    unreachable,
+    /// None: its endpoints did not become known in time.
+    unknown,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
     result: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySessionEnd {
+    result: SessionEnd,
 }
 
 /// Figures over all links.
@@ -46,6 +73,8 @@ pub(super) struct Counters {
     bytes: Counter,
     connect_failures: Counter,
     accept_failures: Counter,
+    sessions: Family<BySessionEnd, Counter>,
+    sessions_open: Gauge,
 }
 
 impl Counters {
@@ -61,7 +90,13 @@ impl Counters {
             counters.connect_failures.clone(),
         );
         links.register("accept_failures", "Connections that could not be accepted", counters.accept_failures.clone());
+        links.register("sessions", "UDP sessions through links that ended, by how", counters.sessions.clone());
+        links.register("sessions_open", "UDP sessions through links that are open", counters.sessions_open.clone());
         counters
+    }
+
+    pub(super) fn session_ended(&self, result: SessionEnd) {
+        self.sessions.get_or_create(&BySessionEnd { result }).inc();
     }
 
     pub(super) fn ended(&self, result: Outcome) {
@@ -92,10 +127,11 @@ impl Side {
 /// How far a connection is: bytes both ways, and whether the last ones were the endpoint's.
 pub(super) type Progress = (u64, bool);
 
-/// One open connection: counted while it lives.
+/// One open connection or session: counted while it lives.
 #[derive(Debug)]
 pub(super) struct Open {
     counters: Arc<Counters>,
+    gauge: Gauge,
     figures: Arc<LinkFigures>,
     endpoint: OnceLock<InUse>,
     is_answered: AtomicBool,
@@ -104,12 +140,22 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Counts a connection, unless its link has `max` open ones.
+    /// Counts a connection, unless its service has `max` open ones.
     pub(super) fn begin(counters: &Arc<Counters>, figures: &Arc<LinkFigures>, max: usize) -> Option<Open> {
+        Open::counted(counters, (figures, max), counters.open.clone())
+    }
+
+    /// Counts a UDP session, likewise.
+    pub(super) fn begin_session(counters: &Arc<Counters>, figures: &Arc<LinkFigures>, max: usize) -> Option<Open> {
+        Open::counted(counters, (figures, max), counters.sessions_open.clone())
+    }
+
+    fn counted(counters: &Arc<Counters>, (figures, max): (&Arc<LinkFigures>, usize), gauge: Gauge) -> Option<Open> {
         let before = figures.open.fetch_add(1, Ordering::Relaxed);
-        counters.open.inc();
+        gauge.inc();
         let open = Open {
             counters: counters.clone(),
+            gauge,
             figures: figures.clone(),
             endpoint: OnceLock::new(),
             is_answered: AtomicBool::new(false),
@@ -124,6 +170,11 @@ impl Open {
     pub(super) fn reached(&self, endpoint: InUse) {
         // It is set once: a connection never moves.
         self.endpoint.set(endpoint).ok();
+    }
+
+    /// Where it leads, once it does.
+    pub(super) fn endpoint(&self) -> Option<&InUse> {
+        self.endpoint.get()
     }
 
     /// So much came from that side.
@@ -161,6 +212,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.figures.open.fetch_sub(1, Ordering::Relaxed);
-        self.counters.open.dec();
+        self.gauge.dec();
     }
 }

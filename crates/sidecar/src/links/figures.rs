@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use portolan_core::endpoint::Protocol;
 use portolan_core::name::ServiceKey;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -66,13 +67,13 @@ pub struct LinkStatus {
     pub endpoints: Vec<EndpointStatus>,
     /// Who connected, most connections first.
     pub clients: Vec<ClientStatus>,
-    /// Connections that are open.
+    /// Connections and UDP sessions that are open.
     pub open: usize,
-    /// Connections that were accepted.
+    /// Connections and UDP sessions that were accepted.
     pub total: u64,
     /// Attempts on endpoints that failed or were too slow; the client need not have noticed.
     pub failures: u64,
-    /// Connections that were refused because there were too many.
+    /// Connections that were refused, and UDP sessions that were ended early, because there were too many.
     pub limited: u64,
     /// Bytes relayed, both ways.
     pub bytes: u64,
@@ -83,6 +84,8 @@ pub struct LinkStatus {
 pub struct PortStatus {
     /// What clients connect to.
     pub port: u16,
+    /// What they speak.
+    pub protocol: Protocol,
     /// What it is in the container.
     pub container_port: u16,
     /// Where it leads, best first; `None` while the service is not followed.
@@ -94,11 +97,13 @@ pub struct PortStatus {
 pub struct EndpointStatus {
     /// Where it is.
     pub address: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// `node`, `az` or `far`.
     pub nearness: String,
     /// Its weight.
     pub weight: u16,
-    /// Connections and attempts that are open.
+    /// Connections, attempts and sessions that are open.
     pub open: usize,
     /// Connections there were.
     pub total: u64,
@@ -124,7 +129,7 @@ pub struct ClientStatus {
 }
 
 /// What `portolan links` shows of an endpoint.
-pub(super) fn endpoint_status(target: &Target, now: Instant) -> EndpointStatus {
+pub(super) fn endpoint_status((target, protocol): (&Target, Protocol), now: Instant) -> EndpointStatus {
     let met = target.endpoint.met(now);
     let nearness = match target.nearness {
         Nearness::Node => "node",
@@ -133,6 +138,7 @@ pub(super) fn endpoint_status(target: &Target, now: Instant) -> EndpointStatus {
     };
     EndpointStatus {
         address: target.address(),
+        protocol,
         nearness: nearness.to_owned(),
         weight: target.weight,
         open: met.open,

@@ -1,4 +1,4 @@
-//! The relay: one listener for all links; a connection's original destination says which.
+//! The relay: one listener for all TCP links; a connection's original destination says which.
 //!
 //! A connection that is not to a link, or one too many, is reset at once; so is one whose service has no endpoint that
 //! answers. Listening is on the sidecar's link-local address alone.
@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use portolan_core::endpoint::Protocol;
 use portolan_core::labels::LinkOptions;
 use portolan_core::view::View;
 use portolan_runtime::jobs::Jobs;
@@ -28,13 +29,14 @@ use super::options::{self, Sides};
 use super::pipes::Pipes;
 use super::pump::{self, Meters};
 use super::table::{Link, Table, Targets};
+use super::udp::DOORS_MAX;
 use super::{Callers, LinkSettings};
 use crate::follow::Follows;
 
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
-/// Files for everything that is not a relayed connection: DNS, Docker, the store of pipes.
-const FILES_RESERVED: u64 = 1024;
+/// Files for everything that is not a relayed connection: DNS, Docker, the store of pipes, and a socket for each UDP link.
+const FILES_RESERVED: u64 = 1024 + DOORS_MAX as u64;
 /// When accepting fails for want of files or memory, others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -72,15 +74,16 @@ pub(super) fn listen(address: SocketAddrV4) -> io::Result<Listening> {
 /// What every connection needs.
 #[derive(Debug)]
 pub(super) struct Relay {
-    settings: LinkSettings,
+    pub(super) settings: LinkSettings,
     view: Reader<View>,
     follows: Follows,
-    table: Reader<Table>,
-    counters: Arc<Counters>,
-    callers: Arc<dyn Callers>,
+    pub(super) table: Reader<Table>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) callers: Arc<dyn Callers>,
     pipes: Pipes,
-    room: Arc<Semaphore>,
-    room_max: usize,
+    /// For connections and UDP sessions.
+    pub(super) room: Arc<Semaphore>,
+    pub(super) room_max: usize,
 }
 
 impl Relay {
@@ -145,7 +148,7 @@ impl Relay {
     }
 
     fn link(&self, to: SocketAddrV4) -> Option<Arc<Link>> {
-        self.table.peek().link((*to.ip(), to.port())).cloned()
+        self.table.peek().link(((*to.ip(), to.port()), Protocol::Tcp)).cloned()
     }
 
     fn refuse(&self, client: &TcpStream, why: Outcome) {
@@ -218,7 +221,7 @@ impl Relay {
 
     /// Those of the table, so that all connections share what was met with them; of a service that is not followed, as soon
     /// as it is.
-    async fn targets(&self, link: &Link) -> Option<Arc<[Target]>> {
+    pub(super) async fn targets(&self, link: &Link) -> Option<Arc<[Target]>> {
         if let Targets::Known(targets) = &link.targets {
             return Some(targets.clone());
         }

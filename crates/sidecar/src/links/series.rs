@@ -72,6 +72,7 @@ fn encode(links: &[LinkStatus], mut encoder: DescriptorEncoder<'_>) -> Result<()
     let used = endpoints.filter(|(_, endpoint)| endpoint.total + endpoint.failures > 0).map(|(link, endpoint)| {
         let mut labels = named(&link.service);
         labels.push(("endpoint", endpoint.address.to_string()));
+        labels.push(("protocol", endpoint.protocol.as_str().to_owned()));
         (labels, endpoint, endpoint.total)
     });
     encode_all(&mut encoder, &OF_ENDPOINTS, &most(used))?;
@@ -125,6 +126,7 @@ fn encode_all<T>(
 
 #[cfg(test)]
 mod tests {
+    use portolan_core::endpoint::Protocol;
     use portolan_core::name::Label;
     use prometheus_client::registry::Registry;
 
@@ -150,6 +152,7 @@ mod tests {
         let service = ServiceKey { cluster: Label::fixed("prod"), service: Label::fixed(name) };
         let endpoint = EndpointStatus {
             address: "10.0.0.1:32768".parse().unwrap(),
+            protocol: Protocol::Tcp,
             nearness: "az".to_owned(),
             weight: 1,
             open: 1,
@@ -185,8 +188,8 @@ mod tests {
         for expected in [
             r#"service_connections_total{cluster="prod",service="a"} 4"#,
             r#"service_connections_open{cluster="prod",service="a"} 1"#,
-            r#"endpoint_connections_total{cluster="prod",service="a",endpoint="10.0.0.1:32768"} 4"#,
-            r#"endpoint_ejected{cluster="prod",service="a",endpoint="10.0.0.1:32768"} 1"#,
+            r#"endpoint_connections_total{cluster="prod",service="a",endpoint="10.0.0.1:32768",protocol="tcp"} 4"#,
+            r#"endpoint_ejected{cluster="prod",service="a",endpoint="10.0.0.1:32768",protocol="tcp"} 1"#,
             r#"client_connections_total{cluster="prod",service="a",client_cluster="prod",client_service="a"} 3"#,
             r#"client_connections_total{cluster="prod",service="a",client_cluster="",client_service=""} 1"#,
         ] {

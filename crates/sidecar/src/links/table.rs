@@ -20,11 +20,14 @@ use super::choice::{Experience, Nearness, Target};
 use super::figures::{LinkFigures, LinkStatus, PortStatus, endpoint_status};
 use crate::netlink::table::LinkAddress;
 
+/// An address and port, and what is spoken there: TCP and UDP have ports of their own.
+pub(super) type Place = (LinkAddress, Protocol);
+
 /// All links at one moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     services: imbl::HashMap<ServiceKey, Arc<LinkedService>>,
-    ports: imbl::HashMap<LinkAddress, Arc<Link>>,
+    ports: imbl::HashMap<Place, Arc<Link>>,
     /// Of the view that it was worked out from.
     pub(super) readiness: Readiness,
 }
@@ -57,8 +60,8 @@ struct LinkedService {
 }
 
 impl Table {
-    /// The table of `view`, and every address and port at which it may differ from this one.
-    pub(super) fn next(&self, view: &View, (settings, now): (&LinkSettings, Instant)) -> (Table, Vec<LinkAddress>) {
+    /// The table of `view`, and every place at which it may differ from this one.
+    pub(super) fn next(&self, view: &View, (settings, now): (&LinkSettings, Instant)) -> (Table, Vec<Place>) {
         let mut table = Table { readiness: view.readiness, ..self.clone() };
         let (mut touched, mut changed, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
         let mut count = 0;
@@ -89,7 +92,7 @@ impl Table {
     }
 
     /// Gives addresses that were given up to those that were told to have them, too.
-    fn pass_on(&mut self, withdrawn: &[Arc<LinkedService>], touched: &mut Vec<LinkAddress>) {
+    fn pass_on(&mut self, withdrawn: &[Arc<LinkedService>], touched: &mut Vec<Place>) {
         let is_free = |linked: &&Arc<LinkedService>| {
             self.services.get(&linked.service.key).is_none_or(|now| now.address != linked.address)
         };
@@ -101,9 +104,9 @@ impl Table {
         heirs.into_iter().for_each(|heir| self.announce(heir, touched));
     }
 
-    fn announce(&mut self, linked: Arc<LinkedService>, touched: &mut Vec<LinkAddress>) {
+    fn announce(&mut self, linked: Arc<LinkedService>, touched: &mut Vec<Place>) {
         for link in &linked.links {
-            let at = (linked.address, link.port.port);
+            let at = linked.place(link);
             // Two owners of one address are the registry's mistake; the one that has it keeps it.
             if self.ports.get(&at).is_none_or(|owner| owner.key == link.key) {
                 self.ports.insert(at, link.clone());
@@ -113,9 +116,9 @@ impl Table {
         self.services.insert(linked.service.key.clone(), linked);
     }
 
-    fn withdraw(&mut self, linked: &LinkedService, touched: &mut Vec<LinkAddress>) {
+    fn withdraw(&mut self, linked: &LinkedService, touched: &mut Vec<Place>) {
         for link in &linked.links {
-            let at = (linked.address, link.port.port);
+            let at = linked.place(link);
             if self.ports.get(&at).is_some_and(|owner| owner.key == link.key) {
                 self.ports.remove(&at);
                 touched.push(at);
@@ -123,37 +126,39 @@ impl Table {
         }
     }
 
-    /// The link at that address and port.
-    pub(super) fn link(&self, address: LinkAddress) -> Option<&Arc<Link>> {
-        self.ports.get(&address)
+    /// The link at that place.
+    pub(super) fn link(&self, place: Place) -> Option<&Arc<Link>> {
+        self.ports.get(&place)
     }
 
     /// What became of `link`.
     pub(super) fn same(&self, link: &Link) -> Option<&Arc<Link>> {
         let linked = self.services.get(&link.key)?;
-        linked.links.iter().find(|other| other.port.port == link.port.port)
+        linked.links.iter().find(|other| (other.port.port, other.port.protocol) == (link.port.port, link.port.protocol))
     }
 
-    /// Whether the kernel sends connections to that address and port to the relay: its endpoints are unknown yet, or there
-    /// is one to connect to.
-    pub(super) fn is_open(&self, address: LinkAddress) -> bool {
-        self.link(address).is_some_and(|link| match &link.targets {
+    /// Whether the kernel sends what comes to that place to the relay: its endpoints are unknown yet, or there is one to
+    /// choose.
+    pub(super) fn is_open(&self, place: Place) -> bool {
+        self.link(place).is_some_and(|link| match &link.targets {
             Targets::Unknown => true,
             Targets::Known(targets) => !targets.is_empty(),
         })
     }
 
-    /// Every link that is open, and its service.
+    /// Every TCP link that is open, and its service.
     pub(super) fn linked(&self) -> impl Iterator<Item = (LinkAddress, &Link, &Service)> {
-        self.ports.iter().filter(|(address, _)| self.is_open(**address)).filter_map(|(address, link)| {
+        let open = self.ports.iter().filter(|(place, _)| place.1 == Protocol::Tcp && self.is_open(**place));
+        open.filter_map(|((address, _), link)| {
             let linked = self.services.get(&link.key)?;
             Some((*address, link.as_ref(), linked.service.as_ref()))
         })
     }
 
-    /// All that are open.
-    pub(super) fn open(&self) -> HashSet<LinkAddress> {
-        self.ports.keys().copied().filter(|address| self.is_open(*address)).collect()
+    /// All that are open of one protocol.
+    pub(super) fn open(&self, protocol: Protocol) -> HashSet<LinkAddress> {
+        let open = self.ports.keys().filter(|place| place.1 == protocol && self.is_open(**place));
+        open.map(|(address, _)| *address).collect()
     }
 
     /// What `portolan links` shows, in the order of the services' names.
@@ -172,13 +177,13 @@ impl LinkedService {
     ) -> LinkedService {
         let figures = before.map_or_else(Arc::default, |before| before.figures.clone());
         let met = before.into_iter().flat_map(LinkedService::targets);
-        let met = met.map(|target| (target.address(), &target.endpoint)).collect();
+        let met = met.map(|(protocol, target)| ((target.address(), protocol), &target.endpoint)).collect();
         let ports = service.link.as_ref().map_or(&[][..], |link| &link.ports);
         let mut links: Vec<Arc<Link>> = Vec::new();
-        // UDP is not relayed: the kernel refuses it.
-        for port in ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
+        for port in ports {
             // Two ports of the address may lead to the same endpoints.
-            let same = links.iter().find(|link| link.port.container_port == port.container_port);
+            let behind = |port: &LinkPort| (port.container_port, port.protocol);
+            let same = links.iter().find(|link| behind(&link.port) == behind(port));
             let targets =
                 same.map_or_else(|| targets(service, *port, (settings, &met, now)), |link| link.targets.clone());
             links.push(Arc::new(Link { key: service.key.clone(), port: *port, targets, figures: figures.clone() }));
@@ -186,26 +191,36 @@ impl LinkedService {
         LinkedService { service: service.clone(), address, links, figures }
     }
 
+    /// Where it is linked by `link`.
+    fn place(&self, link: &Link) -> Place {
+        ((self.address, link.port.port), link.port.protocol)
+    }
+
     /// All of its targets; those of two ports that lead to the same come twice.
-    fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.links.iter().flat_map(|link| match &link.targets {
-            Targets::Unknown => [].iter(),
-            Targets::Known(targets) => targets.iter(),
+    fn targets(&self) -> impl Iterator<Item = (Protocol, &Target)> {
+        self.links.iter().flat_map(|link| {
+            let targets = match &link.targets {
+                Targets::Unknown => [].iter(),
+                Targets::Known(targets) => targets.iter(),
+            };
+            targets.map(|target| (link.port.protocol, target))
         })
     }
 
     fn status(&self, now: Instant) -> LinkStatus {
         let ports = self.links.iter().map(|link| PortStatus {
             port: link.port.port,
+            protocol: link.port.protocol,
             container_port: link.port.container_port,
             endpoints: match &link.targets {
                 Targets::Unknown => None,
                 Targets::Known(targets) => Some(targets.iter().map(Target::address).collect()),
             },
         });
-        let mut endpoints: Vec<_> = self.targets().map(|target| endpoint_status(target, now)).collect();
-        endpoints.sort_by_key(|endpoint| endpoint.address);
-        endpoints.dedup_by_key(|endpoint| endpoint.address);
+        let mut endpoints: Vec<_> =
+            self.targets().map(|(protocol, target)| endpoint_status((target, protocol), now)).collect();
+        endpoints.sort_by_key(|endpoint| (endpoint.address, endpoint.protocol));
+        endpoints.dedup_by_key(|endpoint| (endpoint.address, endpoint.protocol));
         self.figures.status((&self.service.key, self.address), ports.collect(), endpoints)
     }
 }
@@ -216,8 +231,8 @@ fn linked_address(service: &Service, settings: &LinkSettings) -> Option<Ipv4Addr
     address.filter(|address| settings.range.contains(address))
 }
 
-/// What was met with the endpoints of a service, by their addresses.
-type Met<'a> = HashMap<SocketAddr, &'a Arc<Experience>>;
+/// What was met with the endpoints of a service, by where they are.
+type Met<'a> = HashMap<(SocketAddr, Protocol), &'a Arc<Experience>>;
 
 /// Where `port` of `service` leads, best first.
 fn targets(service: &Service, port: LinkPort, (settings, met, now): (&LinkSettings, &Met<'_>, Instant)) -> Targets {
@@ -235,7 +250,7 @@ fn targets(service: &Service, port: LinkPort, (settings, met, now): (&LinkSettin
         }
         let address = SocketAddr::new(ip, endpoint.port);
         let options = LinkOptions::of(&endpoint.meta);
-        let known = met.get(&address).filter(|known| known.is_of(endpoint, (address, options)));
+        let known = met.get(&(address, port.protocol)).filter(|known| known.is_of(endpoint, (address, options)));
         let new = || Arc::new(Experience::new(endpoint.key.clone(), address, (options, now)));
         let nearness = Nearness::of(endpoint, settings);
         let experience = known.map_or_else(new, |known| Arc::clone(known));

@@ -1,9 +1,9 @@
 //! The nf_tables expressions that our rules are made of (`linux/netfilter/nf_tables.h`).
 //!
 //! A rule is a list of expressions; one that does not match ends it. Registers of four octets: 8 and 9 stand side by side
-//! and hold the concatenation of an address and a port.
+//! and hold the concatenation of an address and a port; 10 holds what a map has for it.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 
@@ -13,6 +13,7 @@ const LIST_ELEMENT: u16 = 1;
 const DATA_VALUE: u16 = 1;
 const REGISTER_ADDRESS: u32 = 8;
 const REGISTER_PORT: u32 = 9;
+const REGISTER_FOUND: u32 = 10;
 const REGISTER_VERDICT: u32 = 0;
 const BASE_NETWORK: u32 = 1;
 const BASE_TRANSPORT: u32 = 2;
@@ -76,6 +77,17 @@ impl Expressions<'_, '_> {
         });
     }
 
+    /// Matches packets whose destination address and port are in the map, and finds the port that it has for them.
+    pub(super) fn is_key_of(&mut self, map: &str) {
+        self.load_address();
+        self.load(BASE_TRANSPORT, DESTINATION_PORT_OFFSET, (REGISTER_PORT, 2));
+        self.add("lookup", |data| {
+            data.text(1, map);
+            data.number(2, REGISTER_ADDRESS);
+            data.number(3, REGISTER_FOUND);
+        });
+    }
+
     /// Matches the first packet of a connection.
     pub(super) fn is_new(&mut self) {
         self.add("ct", |data| {
@@ -114,13 +126,23 @@ impl Expressions<'_, '_> {
     pub(super) fn redirect(&mut self, to: SocketAddrV4) {
         self.immediate(REGISTER_ADDRESS, &to.ip().octets());
         self.immediate(REGISTER_PORT, &to.port().to_be_bytes());
+        self.nat(REGISTER_PORT);
+    }
+
+    /// Sends the flow to the port of `to` that [`Expressions::is_key_of`] found.
+    pub(super) fn redirect_to_found(&mut self, to: Ipv4Addr) {
+        self.immediate(REGISTER_ADDRESS, &to.octets());
+        self.nat(REGISTER_FOUND);
+    }
+
+    fn nat(&mut self, port: u32) {
         self.add("nat", |data| {
             data.number(1, NAT_DESTINATION);
             data.number(2, FAMILY_IPV4);
             data.number(3, REGISTER_ADDRESS);
             data.number(4, REGISTER_ADDRESS);
-            data.number(5, REGISTER_PORT);
-            data.number(6, REGISTER_PORT);
+            data.number(5, port);
+            data.number(6, port);
         });
     }
 

@@ -3,11 +3,13 @@
 //! ```text
 //! chain refuse-prerouting, refuse-output   filter, priority -120
 //!     to the range, TCP, in set links      -> accept (goes on to the next chains)
+//!     to the range, UDP, in map udp-links  -> accept (prerouting only)
 //!     to the range, TCP, new               -> TCP reset
 //!     to the range, any other, new         -> ICMP port unreachable (prerouting only)
 //! chain link-prerouting, link-output       nat, priority -110, ahead of Docker's -100
 //!     TCP, in set links                    -> the relay
-//!     UDP to the range                     -> port 0 of the relay's address (output only)
+//!     UDP, in map udp-links                -> the port that the map says, of the relay's address
+//!     other UDP to the range               -> port 0 of the relay's address (output only)
 //! ```
 //!
 //! Only first packets are refused, so that a link that goes away leaves its open connections alone. In `output` nothing but
@@ -21,7 +23,7 @@ use ipnet::Ipv4Net;
 
 use super::expression::Expressions;
 use super::message::{Writer, flag};
-use super::table::{NAME, SET, kind, write};
+use super::table::{MAP, NAME, SET, kind, write};
 
 /// After connection tracking (-200), before our own nat.
 const PRIORITY_REFUSE: i32 = -120;
@@ -51,21 +53,26 @@ pub(super) const CHAINS: [(&str, &str, u32, i32); 4] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
     Pass,
+    PassDatagram,
     Reset,
     Unreachable,
     Link,
+    LinkDatagram,
     NoPort,
 }
 
 /// The rules in their order.
-pub(super) const RULES: [(&str, Act); 8] = [
+pub(super) const RULES: [(&str, Act); 11] = [
     ("refuse-prerouting", Act::Pass),
+    ("refuse-prerouting", Act::PassDatagram),
     ("refuse-prerouting", Act::Reset),
     ("refuse-prerouting", Act::Unreachable),
     ("refuse-output", Act::Pass),
     ("refuse-output", Act::Reset),
     ("link-prerouting", Act::Link),
+    ("link-prerouting", Act::LinkDatagram),
     ("link-output", Act::Link),
+    ("link-output", Act::LinkDatagram),
     ("link-output", Act::NoPort),
 ];
 
@@ -98,6 +105,12 @@ fn write_expressions(rule: &mut Expressions<'_, '_>, act: Act, rules: Rules) {
             rule.is_element_of(SET);
             rule.accept();
         }
+        Act::PassDatagram => {
+            rule.is_to(rules.range);
+            rule.is_udp();
+            rule.is_key_of(MAP);
+            rule.accept();
+        }
         Act::Reset => {
             rule.is_to(rules.range);
             rule.is_tcp();
@@ -114,6 +127,11 @@ fn write_expressions(rule: &mut Expressions<'_, '_>, act: Act, rules: Rules) {
             rule.is_element_of(SET);
             rule.redirect(rules.relay);
         }
+        Act::LinkDatagram => {
+            rule.is_udp();
+            rule.is_key_of(MAP);
+            rule.redirect_to_found(*rules.relay.ip());
+        }
         Act::NoPort => {
             rule.is_to(rules.range);
             rule.is_udp();
@@ -127,10 +145,12 @@ pub(super) fn comment(act: Act, rules: Rules) -> Vec<u8> {
     let Rules { range, relay } = rules;
     let mut text = match act {
         Act::Pass => format!("portolan: a link in {range}"),
+        Act::PassDatagram => format!("portolan: a UDP link in {range}"),
         Act::Reset => format!("portolan: no link in {range}"),
-        Act::Unreachable => format!("portolan: not TCP to {range}"),
-        Act::NoPort => format!("portolan: UDP to {range} is refused"),
+        Act::Unreachable => format!("portolan: no link in {range}, not TCP"),
+        Act::NoPort => format!("portolan: no UDP link in {range}"),
         Act::Link => format!("portolan: to the relay at {relay}"),
+        Act::LinkDatagram => format!("portolan: to the relay's UDP at {}", relay.ip()),
     }
     .into_bytes();
     text.push(0);

@@ -1,6 +1,6 @@
 //! Our nf_tables table `ip portolan`: written whole, changed by elements, read back to compare.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -13,9 +13,10 @@ use super::socket::Connection;
 
 pub(super) const NAME: &str = "portolan";
 pub(super) const SET: &str = "links";
+pub(super) const MAP: &str = "udp-links";
 const ACTION: &str = "change the nf_tables table `ip portolan`";
 const ACTION_READ: &str = "read the nf_tables table `ip portolan`";
-/// Elements in one attribute: 28 octets each of at most 65,535.
+/// Elements in one attribute: at most 40 octets each of at most 65,535.
 const ELEMENTS_PER_MESSAGE: usize = 1024;
 const FAMILY_IPV4: u8 = 2;
 const SUBSYSTEM: u16 = 10;
@@ -23,6 +24,11 @@ const SUBSYSTEM: u16 = 10;
 const SET_KEY_TYPE: u32 = (7 << 6) | 13;
 /// An address, and a port padded to four octets.
 const SET_KEY_OCTETS: u32 = 8;
+/// `NFT_SET_MAP`: its elements have values.
+const SET_IS_MAP: u32 = 8;
+/// Type `inet_service`.
+const MAP_VALUE_TYPE: u32 = 13;
+const MAP_VALUE_OCTETS: u32 = 2;
 
 /// `NFT_MSG_*`.
 pub(super) mod kind {
@@ -45,6 +51,31 @@ pub(super) mod kind {
 /// An address and a port of the range that lead to the relay.
 pub type LinkAddress = (Ipv4Addr, u16);
 
+/// What leads to the relay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    /// TCP, to its listener.
+    pub tcp: HashSet<LinkAddress>,
+    /// UDP, each to the port of a socket of its own.
+    pub udp: HashMap<LinkAddress, u16>,
+}
+
+impl Links {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tcp.is_empty() && self.udp.is_empty()
+    }
+
+    /// With the name of what holds them, and the value that they have there.
+    fn elements(&self) -> [(&'static str, Vec<Element>); 2] {
+        let tcp = self.tcp.iter().map(|address| (*address, None)).collect();
+        [(SET, tcp), (MAP, self.udp.iter().map(|(address, port)| (*address, Some(*port))).collect())]
+    }
+}
+
+/// An element of the set, or of the map with its value.
+type Element = (LinkAddress, Option<u16>);
+
 /// A connection to the kernel's nf_tables.
 #[derive(Debug)]
 pub struct Table {
@@ -64,7 +95,7 @@ impl Table {
     ///
     /// # Errors
     /// Without the right, or when the kernel refuses; nothing was changed then.
-    pub fn replace(&mut self, rules: Rules, links: &HashSet<LinkAddress>) -> Result<(), NetlinkError> {
+    pub fn replace(&mut self, rules: Rules, links: &Links) -> Result<(), NetlinkError> {
         let replaced = self.batch(|writer| {
             // Deleting what may not be there would fail: make it first.
             write(writer, kind::NEW_TABLE, flag::CREATE, |body| body.text(1, NAME));
@@ -78,7 +109,17 @@ impl Table {
                 body.number(5, SET_KEY_OCTETS);
                 body.number(10, 1);
             });
-            write_elements(writer, kind::NEW_ELEMENTS, links.iter());
+            write(writer, kind::NEW_SET, flag::CREATE, |body| {
+                body.text(1, NAME);
+                body.text(2, MAP);
+                body.number(3, SET_IS_MAP);
+                body.number(4, SET_KEY_TYPE);
+                body.number(5, SET_KEY_OCTETS);
+                body.number(6, MAP_VALUE_TYPE);
+                body.number(7, MAP_VALUE_OCTETS);
+                body.number(10, 2);
+            });
+            write_elements(writer, kind::NEW_ELEMENTS, links);
             for chain in CHAINS {
                 write_chain(writer, chain);
             }
@@ -95,14 +136,14 @@ impl Table {
         })
     }
 
-    /// Adds and removes elements of the set in one step.
+    /// Adds and removes links in one step.
     ///
     /// # Errors
     /// When the kernel refuses, as it does when the table is not as we left it; nothing was changed then.
-    pub fn update(&mut self, added: &[LinkAddress], removed: &[LinkAddress]) -> Result<(), NetlinkError> {
+    pub fn update(&mut self, added: &Links, removed: &Links) -> Result<(), NetlinkError> {
         self.batch(|writer| {
-            write_elements(writer, kind::DELETE_ELEMENTS, removed.iter());
-            write_elements(writer, kind::NEW_ELEMENTS, added.iter());
+            write_elements(writer, kind::DELETE_ELEMENTS, removed);
+            write_elements(writer, kind::NEW_ELEMENTS, added);
         })
     }
 
@@ -132,7 +173,7 @@ impl Table {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn is_intact(&mut self, rules: Rules, links: &HashSet<LinkAddress>) -> Result<bool, NetlinkError> {
+    pub fn is_intact(&mut self, rules: Rules, links: &Links) -> Result<bool, NetlinkError> {
         Ok(self.has_chains()? && self.has_rules(rules)? && self.has_elements(links)?)
     }
 
@@ -181,23 +222,44 @@ impl Table {
         }) && found.len() == wanted.len())
     }
 
-    fn has_elements(&mut self, links: &HashSet<LinkAddress>) -> Result<bool, NetlinkError> {
-        let mut found = 0;
-        let mut strangers = 0;
+    fn has_elements(&mut self, links: &Links) -> Result<bool, NetlinkError> {
+        for (set, wanted) in links.elements() {
+            let mut wanted: HashSet<Element> = wanted.into_iter().collect();
+            let mut strangers = 0;
+            let is_there = self.elements(set, |element| match element {
+                Some(element) if wanted.remove(&element) => {}
+                Some(_) | None => strangers += 1,
+            })?;
+            if !is_there || strangers > 0 || !wanted.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The ports that UDP links led to, as whoever wrote the table before left it; none without a table.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn udp_ports(&mut self) -> Result<HashMap<LinkAddress, u16>, NetlinkError> {
+        let mut found = HashMap::new();
+        self.elements(MAP, |element| {
+            found.extend(element.and_then(|(address, port)| Some((address, port?))));
+        })?;
+        Ok(found)
+    }
+
+    /// Gives each element of a set to `take`, those that it does not understand as `None`; whether there is such a set.
+    fn elements(&mut self, set: &str, mut take: impl FnMut(Option<Element>)) -> Result<bool, NetlinkError> {
         let body = |body: &mut Attributes<'_>| {
             body.text(1, NAME);
-            body.text(2, SET);
+            body.text(2, set);
         };
         let listed = self.list(kind::LIST_ELEMENTS, body, |body| {
-            for (_, element) in attributes(attribute(body, 3).unwrap_or_default()) {
-                match element_address(element) {
-                    Some(address) if links.contains(&address) => found += 1,
-                    Some(_) | None => strangers += 1,
-                }
-            }
+            attributes(attribute(body, 3).unwrap_or_default()).for_each(|(_, found)| take(element(found)));
         });
         match listed {
-            Ok(()) => Ok(found == links.len() && strangers == 0),
+            Ok(()) => Ok(true),
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error),
         }
@@ -242,28 +304,36 @@ pub(super) fn write(writer: &mut Writer, kind: u16, flags: u16, body: impl FnOnc
     });
 }
 
-fn write_elements<'a>(writer: &mut Writer, kind: u16, links: impl Iterator<Item = &'a LinkAddress>) {
+fn write_elements(writer: &mut Writer, kind: u16, links: &Links) {
     let flags = if kind == kind::NEW_ELEMENTS { flag::CREATE } else { 0 };
-    let mut links = links.peekable();
-    while links.peek().is_some() {
-        write(writer, kind, flags, |body| {
-            body.text(1, NAME);
-            body.text(2, SET);
-            body.nested(3, |list| {
-                for (address, port) in links.by_ref().take(ELEMENTS_PER_MESSAGE) {
-                    let [high, low] = port.to_be_bytes();
-                    let key = [address.octets(), [high, low, 0, 0]].concat();
-                    list.nested(1, |element| element.nested(1, |data| data.put(1, &key)));
-                }
+    for (set, elements) in links.elements() {
+        for elements in elements.chunks(ELEMENTS_PER_MESSAGE) {
+            write(writer, kind, flags, |body| {
+                body.text(1, NAME);
+                body.text(2, set);
+                body.nested(3, |list| elements.iter().for_each(|element| write_element(list, *element)));
             });
-        });
+        }
     }
 }
 
-fn element_address(element: &[u8]) -> Option<LinkAddress> {
+fn write_element(list: &mut Attributes<'_>, ((address, port), value): Element) {
+    let [high, low] = port.to_be_bytes();
+    let key = [address.octets(), [high, low, 0, 0]].concat();
+    list.nested(1, |element| {
+        element.nested(1, |data| data.put(1, &key));
+        if let Some(value) = value {
+            element.nested(2, |data| data.put(1, &value.to_be_bytes()));
+        }
+    });
+}
+
+fn element(element: &[u8]) -> Option<Element> {
     let key: [u8; 8] = attribute(attribute(element, 1)?, 1)?.try_into().ok()?;
     let [a, b, c, d, high, low, _, _] = key;
-    Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
+    let address = (Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]));
+    let Some(value) = attribute(element, 2) else { return Some((address, None)) };
+    Some((address, Some(u16::from_be_bytes(attribute(value, 1)?.try_into().ok()?))))
 }
 
 fn text(body: &[u8], kind: u16) -> Option<&str> {

@@ -105,6 +105,16 @@ impl Experience {
         }
     }
 
+    /// A UDP session began there, which proves nothing.
+    pub(in crate::links) fn session_began(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It answered a session's first datagram.
+    pub(in crate::links) fn session_answered(&self, now: Instant) {
+        self.readmit(now);
+    }
+
     /// A connect was refused, or not through in time. That is no sample of the latency: it would keep others away for long
     /// after it is well again.
     pub(in crate::links) fn connect_failed(&self, now: Instant) {
