@@ -11,7 +11,8 @@ use crate::wait::{PATIENCE, eventually, pause};
 
 /// How long a connect, and each answer, may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two requests, unless there are to be many.
+/// Between two requests, so that an ordinary test leaves room for others. Over new connections always: each leaves an entry
+/// in the kernel's table of connections for two minutes, and a full table drops packets.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// How much a test of a deployment is to see: little in `make test`, as much as one likes by hand.
@@ -46,6 +47,7 @@ impl Scale {
 #[derive(Debug)]
 pub struct Asking {
     link: SocketAddr,
+    /// Between two requests over a connection that is kept.
     pause: Option<Duration>,
     is_over: AtomicBool,
     answers: AtomicU64,
@@ -97,7 +99,7 @@ impl Asking {
     /// # Errors
     /// The first request that fails.
     pub fn anew(&self) -> anyhow::Result<()> {
-        self.repeat(|| Connection::open(self.link)?.ask().map(drop))
+        self.repeat(Some(PAUSE), || Connection::open(self.link)?.ask())
     }
 
     /// Asks until [`Asking::end`], over one connection for as long as it lasts.
@@ -106,7 +108,7 @@ impl Asking {
     /// The first request that fails, but for those of [`Asking::cut`].
     pub fn again(&self) -> anyhow::Result<()> {
         let mut kept: Option<Connection> = None;
-        self.repeat(|| {
+        self.repeat(self.pause, || {
             if let Some(connection) = &mut kept {
                 match connection.ask() {
                     Err(_) if !connection.is_answering => self.cut.fetch_add(1, Ordering::SeqCst),
@@ -117,11 +119,11 @@ impl Asking {
         })
     }
 
-    fn repeat(&self, mut ask: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn repeat(&self, between: Option<Duration>, mut ask: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
         while !self.is_over.load(Ordering::SeqCst) {
             ask().with_context(|| format!("after {} answers of {}", self.answers(), self.link))?;
             self.answers.fetch_add(1, Ordering::SeqCst);
-            self.pause.into_iter().for_each(pause);
+            between.into_iter().for_each(pause);
         }
         Ok(())
     }
