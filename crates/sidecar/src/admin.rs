@@ -21,6 +21,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::follow::Follows;
+use crate::guard::GuardStatus;
 use crate::identity::Identity;
 use crate::links::{ClientStatus, EndpointStatus, LinkStatus, Links, PlaneStatus, PortStatus};
 use crate::node_dns;
@@ -49,6 +50,8 @@ pub(crate) struct Admin {
     pub(crate) links: Option<Links>,
     /// Where it answers containers, when it does.
     pub(crate) dns: node_dns::Bound,
+    /// Host ports that are closed to other hosts.
+    pub(crate) guard: Reader<GuardStatus>,
     /// Brings endpoints.
     pub(crate) follows: Follows,
     /// Where the registry's HTTP is, as far as this node can tell without one that is connected.
@@ -81,6 +84,8 @@ struct Status {
     services: usize,
     containers: usize,
     docker: DockerStatus,
+    /// Freed host ports that are closed to other hosts.
+    guard: GuardStatus,
     refusals: Vec<ContainerRefusals>,
 }
 
@@ -184,6 +189,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         services: view.services.len(),
         containers: local.reports.len(),
         docker: local.docker.clone(),
+        guard: GuardStatus::clone(&admin.guard.load()),
         refusals: with_refusals
             .map(|report| ContainerRefusals { container: report.name.to_string(), refusals: report.refusals.clone() })
             .collect(),

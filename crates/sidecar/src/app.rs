@@ -32,6 +32,7 @@ use tracing::{error, info};
 use crate::admin::{self, Admin};
 use crate::docker::{self, DockerSettings};
 use crate::follow::{Follows, follows};
+use crate::guard::{self, GuardSettings};
 use crate::identity::{Identity, Told};
 use crate::links::{self, KernelSettings, LinkError, LinkLimits, LinkSettings, Links, Runs};
 use crate::overlay::{Local, overlay};
@@ -94,7 +95,10 @@ pub async fn start(
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
     let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
     let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
-    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone(), prober);
+    let guard = guard_settings(&settings, &identity);
+    let guard = metrics.register(|metrics| guard::start(jobs, guard, (local.clone(), &told.load()), metrics));
+    let (registrar, progress) =
+        Registrar::new(identity.clone(), (guard.announced, guard.released), told.clone(), prober);
     jobs.start("connection", connection::run(registries.clone(), identity.clone(), registrar, subscriber));
     hear_first(told.clone(), local.clone(), sockets).await;
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
@@ -126,6 +130,7 @@ pub async fn start(
         progress,
         links,
         dns,
+        guard: guard.status,
         follows: follows.clone(),
     };
     admin::serve(jobs, listener, admin, metrics);
@@ -136,6 +141,11 @@ pub async fn start(
     jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told, provenance));
     sockets.close_rest();
     Ok(())
+}
+
+fn guard_settings(settings: &Settings, identity: &Identity) -> GuardSettings {
+    let (node, addresses) = (identity.node.clone(), identity.addresses.clone());
+    GuardSettings { guard: settings.guard, node, addresses }
 }
 
 /// Waits a moment for what should be known before anything is answered.

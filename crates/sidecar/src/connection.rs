@@ -144,7 +144,7 @@ mod tests {
         let (_local_to, local) = published(LocalState::default());
         let (view_to, view) = published(View::default());
         let prober = prober::start(&jobs, limits);
-        let (mut registrar, _progress) = Registrar::new(identity.clone(), local, view, prober);
+        let (mut registrar, _progress) = Registrar::new(identity.clone(), (local, mpsc::channel(1).0), view, prober);
         let (_ask, asked) = mpsc::channel(1);
         let (mut subscriber, _provenance) = Subscriber::new(Subscription::default(), view_to, asked);
         let client = RegistryClient::new(connect(registry.clone()).await.unwrap());

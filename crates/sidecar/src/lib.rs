@@ -10,6 +10,7 @@
 //! - [`subscription`], [`links`], [`follow`], [`snapshot`]: the road down, what the registry tells of all.
 //! - `connection`: both calls on one connection. `overlay`: own evidence over the view. [`standby`]: one at a time;
 //!   [`keeper`]: never none; [`sockets`]: what they hand on.
+//! - [`guard`]: host ports that a death freed, closed to other hosts for a time.
 //! - `prober`: tries connections for the registry, which asks about nodes that fell silent.
 //! - [`netlink`]: the kernel's rules and routes. [`identity`], [`settings`], [`inspect`], `admin`: for people.
 
@@ -18,6 +19,7 @@ pub mod app;
 mod connection;
 pub mod docker;
 pub mod follow;
+pub mod guard;
 pub mod health;
 pub mod identity;
 pub mod inspect;

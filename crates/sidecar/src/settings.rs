@@ -34,6 +34,12 @@ pub const SETTINGS: &[Setting] = &[
     text("az", "", "a name, such as eu-west-1a", "This node's availability zone: endpoints there are preferred."),
     list("registry", "http://ADDRESS:PORT", "Registries, tried in turn; else http://127.0.0.1:8502."),
     text("data_dir", "/var/lib/portolan", "a folder", "Where the last view is kept."),
+    Setting {
+        key: "guard",
+        kind: Kind::Duration,
+        default: "60s",
+        help: "How long a host port that a death freed stays closed to other hosts, when nobody says sooner that its former owner is forgotten; 0s: never closed.",
+    },
     text("docker.socket", "/var/run/docker.sock", "a path", "Docker's socket."),
     text(
         "sidecar.dns",
@@ -105,6 +111,9 @@ pub struct Settings {
     pub registry: Vec<String>,
     /// `data_dir`.
     pub data_dir: PathBuf,
+    /// `guard`.
+    #[serde(deserialize_with = "portolan_runtime::settings::duration")]
+    pub guard: Duration,
     /// `docker.*`.
     pub docker: Docker,
     /// `sidecar.*`.
