@@ -25,19 +25,28 @@ pub struct Released {
     pub container_port: u16,
     /// Its protocol.
     pub protocol: Protocol,
-    /// Whether its host port is another endpoint's of the same service.
-    pub is_same_service: bool,
+    /// The only one that may have its host port, as it is of the same service; else anybody.
+    pub heir: Option<Heir>,
+}
+
+/// A run of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heir {
+    /// Docker's id.
+    pub container_id: String,
+    /// Which run.
+    pub run: Run,
 }
 
 impl Released {
     /// The word about `key`.
-    pub fn of(key: &EndpointKey, is_same_service: bool) -> Released {
+    pub fn of(key: &EndpointKey, heir: Option<Heir>) -> Released {
         Released {
             container_id: key.container_id.clone(),
             run: key.run,
             container_port: key.container_port,
             protocol: key.protocol,
-            is_same_service,
+            heir,
         }
     }
 }
@@ -49,7 +58,8 @@ pub fn released_out(released: &[Released]) -> wire::Released {
         run: released.run.0,
         container_port: released.container_port.into(),
         protocol: protocol_out(released.protocol).into(),
-        is_same_service: released.is_same_service,
+        heir_container_id: released.heir.as_ref().map(|heir| heir.container_id.clone()).unwrap_or_default(),
+        heir_run: released.heir.as_ref().map_or(0, |heir| heir.run.0),
     };
     wire::Released { endpoints: released.iter().map(endpoint).collect() }
 }
@@ -57,12 +67,13 @@ pub fn released_out(released: &[Released]) -> wire::Released {
 /// From a message. What cannot be meant is left out: the ports of those open by time.
 pub fn released_in(message: wire::Released) -> Vec<Released> {
     let endpoint = |endpoint: wire::ReleasedEndpoint| {
+        let heir = Heir { container_id: endpoint.heir_container_id, run: Run(endpoint.heir_run) };
         Some(Released {
             protocol: protocol_in(endpoint.protocol).ok()?,
             container_port: u16::try_from(endpoint.container_port).ok()?,
             run: Run(endpoint.run),
             container_id: endpoint.container_id,
-            is_same_service: endpoint.is_same_service,
+            heir: Some(heir).filter(|heir| !heir.container_id.is_empty()),
         })
     };
     message.endpoints.into_iter().take(ENDPOINTS_MAX).filter_map(endpoint).collect()
@@ -74,14 +85,15 @@ mod tests {
 
     #[test]
     fn comes_back_as_it_went_and_loses_what_cannot_be_meant() {
-        let released = |protocol, is_same_service| Released {
+        let heir = Heir { container_id: "b".repeat(64), run: Run(8) };
+        let released = |protocol, heir| Released {
             container_id: "a".repeat(64),
             run: Run(7),
             container_port: 9200,
             protocol,
-            is_same_service,
+            heir,
         };
-        let all = [released(Protocol::Tcp, false), released(Protocol::Udp, true)];
+        let all = [released(Protocol::Tcp, None), released(Protocol::Udp, Some(heir))];
         assert_eq!(released_in(released_out(&all)), all);
         let mut message = released_out(&all);
         message.endpoints[0].container_port = 65_536;

@@ -93,7 +93,8 @@ pub async fn start(
     let (told_to, told) = published(View::default());
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
-    let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
+    let (used_to, used) = watch::channel(0);
+    let (subscriber, provenance) = Subscriber::new(subscription, told_to, (asked, used));
     let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
     let guard = guard_settings(&settings, &identity);
     let guard = metrics.register(|metrics| guard::start(jobs, guard, (local.clone(), &told.load()), metrics));
@@ -108,6 +109,7 @@ pub async fn start(
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone(), callers));
     let links = metrics.register(|metrics| links::start(Runs { jobs, connections, sockets }, with.0, with.1, metrics));
     let links = started(jobs, &settings, links);
+    jobs.start("view in use", tell_used((answers.clone(), links.as_ref().map(Links::used)), used_to));
     let role = NodeRole {
         cluster: identity.node.cluster.clone(),
         az: identity.az.clone(),
@@ -146,6 +148,25 @@ pub async fn start(
 fn guard_settings(settings: &Settings, identity: &Identity) -> GuardSettings {
     let (node, addresses) = (identity.node.clone(), identity.addresses.clone());
     GuardSettings { guard: settings.guard, node, addresses }
+}
+
+/// Tells which view is in use: the one that links lead by, and without links the one that names are answered from.
+async fn tell_used((mut answers, links): (Reader<View>, Option<watch::Receiver<u64>>), used: watch::Sender<u64>) {
+    let tell = |index: u64| used.send_if_modified(|used| std::mem::replace(used, index) != index);
+    match links {
+        Some(mut links) => loop {
+            tell(*links.borrow_and_update());
+            if links.changed().await.is_err() {
+                return;
+            }
+        },
+        None => loop {
+            tell(answers.load().index);
+            if !answers.changed().await {
+                return;
+            }
+        },
+    }
 }
 
 /// Waits a moment for what should be known before anything is answered.

@@ -411,9 +411,12 @@ pub struct ReleasedEndpoint {
     pub container_port: u32,
     #[prost(enumeration = "Protocol", tag = "4")]
     pub protocol: i32,
-    /// Its host port is another endpoint's of the same service: whoever still leads there, leads to the right one.
-    #[prost(bool, tag = "5")]
-    pub is_same_service: bool,
+    /// Not empty: only this run of this container may have the host port. It is of the same service, so whoever still leads there
+    /// leads to the right one. Others are still followed there.
+    #[prost(string, tag = "5")]
+    pub heir_container_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub heir_run: u64,
 }
 /// Try to connect to these places, and say what you met. No byte is sent on a connection.
 #[derive(Clone, PartialEq, ::prost::Message)]

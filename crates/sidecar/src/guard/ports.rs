@@ -13,7 +13,7 @@ use portolan_core::name::{NodeKey, ServiceKey};
 use portolan_core::naming;
 use portolan_core::refusal::Refusal;
 use portolan_core::view::View;
-use portolan_proto::release::Released;
+use portolan_proto::release::{Heir, Released};
 use tokio::time::Instant;
 
 use crate::netlink::guard::HostPort;
@@ -54,6 +54,8 @@ pub(super) struct Closed {
     pub(super) was: Occupant,
     pub(super) opens_at: Instant,
     pub(super) by: Opening,
+    /// Who may have it before, by the registry's word: it is of the same service.
+    pub(super) heir: Option<Heir>,
 }
 
 /// What changed.
@@ -99,7 +101,7 @@ impl Ports {
     /// What the kernel has kept closed since an earlier run.
     pub(super) fn restore(&mut self, closed: impl Iterator<Item = (HostPort, Occupant, Duration)>, now: Instant) {
         for (at, was, left) in closed.take(CLOSED_MAX) {
-            self.closed.insert(at, Closed { was, opens_at: now + left.min(self.guard), by: Opening::Expired });
+            self.closed.insert(at, Closed { was, opens_at: now + left.min(self.guard), by: Opening::Expired, heir: None });
         }
     }
 
@@ -119,7 +121,7 @@ impl Ports {
                 changes.left_open += 1;
                 continue;
             }
-            let closed = Closed { was: was.clone(), opens_at: now + self.guard, by: Opening::Expired };
+            let closed = Closed { was: was.clone(), opens_at: now + self.guard, by: Opening::Expired, heir: None };
             self.closed.insert(*at, closed);
             changes.closed.push(*at);
         }
@@ -140,7 +142,8 @@ impl Ports {
     fn open_for_own(&mut self, changes: &mut Changes) {
         let occupants = &self.occupants;
         let has_own = |at: &HostPort, closed: &Closed| {
-            occupants.get(at).is_some_and(|here| here.iter().any(|occupant| occupant.is_of_service_of(&closed.was)))
+            let is_own = |occupant: &Occupant| occupant.is_of_service_of(&closed.was) || occupant.is_heir_of(closed);
+            occupants.get(at).is_some_and(|here| here.iter().any(is_own))
         };
         let opened: Vec<HostPort> = self.closed.iter().filter(|(at, closed)| has_own(at, closed)).map(|e| *e.0).collect();
         for at in opened {
@@ -160,12 +163,10 @@ impl Ports {
         for (at, closed) in &mut self.closed {
             let is_it = |released: &&Released| released.protocol == at.protocol && closed.was.is_named_by(released);
             let Some(released) = released.iter().find(is_it) else { continue };
-            let (opens_at, by) = match released.is_same_service {
-                true => (now, Opening::SameService),
-                false => (now + LINGER, Opening::Released),
-            };
-            if opens_at < closed.opens_at {
-                (closed.opens_at, closed.by) = (opens_at, by);
+            // Another one may have the port by now: the next look tells.
+            closed.heir.clone_from(&released.heir);
+            if released.heir.is_none() && now + LINGER < closed.opens_at {
+                (closed.opens_at, closed.by) = (now + LINGER, Opening::Released);
             }
         }
     }
@@ -216,6 +217,10 @@ impl Occupant {
 
     fn is_of_service_of(&self, former: &Occupant) -> bool {
         self.is_certain && former.is_certain && self.service == former.service
+    }
+
+    fn is_heir_of(&self, closed: &Closed) -> bool {
+        closed.heir.as_ref().is_some_and(|heir| (&heir.container_id, heir.run) == (&self.container_id, self.run))
     }
 
     fn is_named_by(&self, released: &Released) -> bool {

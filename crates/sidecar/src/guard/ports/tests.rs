@@ -65,9 +65,10 @@ fn dead(report: &ContainerReport) -> ContainerReport {
     ContainerReport { phase: Phase::Died(Ending::default()), ..report.clone() }
 }
 
-fn released(of: &ContainerReport, is_same_service: bool) -> Released {
+fn released(of: &ContainerReport, heir: Option<&ContainerReport>) -> Released {
     let (container_id, run) = (of.id.clone(), of.run);
-    Released { container_id, run, container_port: 9200, protocol: Protocol::Tcp, is_same_service }
+    let heir = heir.map(|heir| Heir { container_id: heir.id.clone(), run: heir.run });
+    Released { container_id, run, container_port: 9200, protocol: Protocol::Tcp, heir }
 }
 
 fn is_closed(ports: &Ports) -> bool {
@@ -92,9 +93,11 @@ fn a_death_closes_the_port_until_the_time_is_over() {
     assert_eq!(told(&ports, &blue), (Health::Starting, 1));
     let mut held = [blue.clone()];
     ports.hold(&mut held);
-    let text = "host port 31001 is closed to other hosts for the moment: it belonged to red.prod";
-    assert!(held[0].refusals[0].reason.contains("it belonged to "), "{} is not like {text}", held[0].refusals[0].reason);
-    assert_eq!(held[0].refusals[0].field, "port 9200/tcp");
+    let expected = format!(
+        "host port 31001 is closed to other hosts for the moment: it belonged to {}",
+        ports.closed()[&at(PORT)].was.service
+    );
+    assert_eq!(held[0].refusals, [Refusal::new("port 9200/tcp", expected)]);
     assert_eq!(ports.deadline(), Some(now + GUARD));
     assert_eq!(ports.expire(now + GUARD - Duration::from_millis(1)), []);
     assert_eq!(ports.expire(now + GUARD), [(at(PORT), Opening::Expired)]);
@@ -122,10 +125,13 @@ fn a_service_that_only_the_registry_knows_waits_for_its_word() {
     ports.look(&[old.clone()], now);
     let changes = ports.look(&[dead(&old), new.clone()], now);
     assert_eq!(changes.closed, [at(PORT)], "two services of one family are two services");
-    ports.release(&[released(&new, true), released(&container(9, "x"), true)], now);
-    assert_eq!(ports.expire(now), [], "that is about others");
-    ports.release(&[released(&old, true)], now);
-    assert_eq!(ports.expire(now), [(at(PORT), Opening::SameService)]);
+    ports.release(&[released(&new, Some(&new)), released(&container(9, "x"), Some(&new))], now);
+    assert_eq!(ports.look(&[new.clone()], now), Changes::default(), "that is about others");
+    ports.release(&[released(&old, Some(&new))], now);
+    let other = task(3, "web");
+    assert_eq!(ports.look(&[dead(&new), other], now), Changes::default(), "that one is not the heir");
+    assert_eq!(ports.look(&[new], now).opened, [(at(PORT), Opening::SameService)]);
+    assert_eq!(ports.deadline(), None);
 }
 
 #[test]
@@ -134,14 +140,14 @@ fn released_ports_wait_for_caches() {
     let red = container(1, "red");
     ports.look(&[red.clone()], now);
     ports.look(&[], now);
-    ports.release(&[released(&red, false)], now);
+    ports.release(&[released(&red, None)], now);
     assert_eq!(ports.expire(now), []);
-    ports.release(&[released(&red, false)], now + LINGER / 2);
+    ports.release(&[released(&red, None)], now + LINGER / 2);
     assert_eq!(ports.expire(now + LINGER), [(at(PORT), Opening::Released)], "told twice is not told later");
     // Too late to shorten anything.
     ports.look(&[red.clone()], now);
     ports.look(&[], now);
-    ports.release(&[released(&red, false)], now + GUARD - LINGER / 2);
+    ports.release(&[released(&red, None)], now + GUARD - LINGER / 2);
     assert_eq!(ports.expire(now + GUARD), [(at(PORT), Opening::Expired)]);
 }
 
@@ -226,7 +232,7 @@ fn an_earlier_run_is_gone_on_with() {
     ports.restore(known, now);
     assert_eq!(ports.look(&[container(2, "blue")], now), Changes::default());
     assert_eq!(told(&ports, &container(2, "blue")).0, Health::Starting);
-    ports.release(&[released(&red, false)], now);
+    ports.release(&[released(&red, None)], now);
     assert_eq!(ports.expire(now + LINGER), [(at(PORT), Opening::Released)]);
 }
 
@@ -304,7 +310,7 @@ proptest! {
                 }
                 Step::Die => here = None,
                 Step::Release => if let Some((of, Some(_), known)) = &mut last {
-                    ports.release(&[released(of, false)], now);
+                    ports.release(&[released(of, None)], now);
                     known.get_or_insert(now);
                 },
                 Step::Pass(seconds) => now += Duration::from_secs(seconds),
