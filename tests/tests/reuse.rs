@@ -284,3 +284,57 @@ fn a_port_stays_closed_while_its_sidecar_starts_again() -> anyhow::Result<()> {
     eventually_equal(PATIENCE, &Some(true), || scene.is_closed().ok()).context("a death that no sidecar saw")?;
     Ok(())
 }
+
+/// The states of a service's endpoints as the first node answers them.
+fn states(scene: &Scene, family: &str) -> anyhow::Result<Vec<String>> {
+    let path = format!("/api/resolve/{family}.{CLUSTER}.ecs.internal");
+    let answer = scene.site.node().fetch(ADMIN, &path)?.json()?;
+    let records = answer["srv"].as_array().context("no records")?;
+    Ok(records.iter().map(|record| record["state"].as_str().unwrap_or_default().to_owned()).collect())
+}
+
+#[test]
+fn without_a_registry_the_owner_tells_that_a_port_is_no_longer_its_former_ones() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter", "nft", "dig");
+    let mut scene = Scene::start("25s")?;
+    let (red, blue) = (scene.create("red")?, scene.create("blue")?);
+    let link = scene.run(&red, "red")?;
+    scene.site.registry.kill()?;
+    let dead = now();
+    red.kill()?;
+    blue.docker(&["start"])?;
+    let is_forgotten = || states(&scene, "red").is_ok_and(|states| states.is_empty());
+    let counts = scene.watch(link, "blue", || is_forgotten() || dead.elapsed() > Duration::from_secs(25))?;
+    report::say(&format!("without a registry the follower forgot {:.1?} after the death: {counts:?}", dead.elapsed()));
+    assert!(is_forgotten(), "still answered after {:?}: {:?}", dead.elapsed(), states(&scene, "red"));
+    let counts = scene.watch(link, "blue", || !scene.is_closed().unwrap_or(true) || dead.elapsed() > PATIENCE * 2)?;
+    report::say(&format!("the port was open {:.1?} after the death: {counts:?}", dead.elapsed()));
+    assert_eq!((scene.opened("released")?, scene.opened("expired")?), (0, 1));
+    let counts = scene.watch(link, "blue", || dead.elapsed() > Duration::from_secs(27))?;
+    assert!(counts.next > 0 && counts.by_link == 0, "{counts:?}");
+    Ok(())
+}
+
+#[test]
+fn an_owner_that_cannot_be_asked_is_used_last_and_marked() -> anyhow::Result<()> {
+    needs!("dockerd", "docker", "ip", "nsenter", "nft", "dig");
+    let mut scene = Scene::start("60s")?;
+    let red = scene.create("red")?;
+    let link = scene.run(&red, "red")?;
+    scene.site.registry.kill()?;
+    let killed = now();
+    let stopped = Stopped::stop(&scene.owner)?;
+    let is_marked = |mark: &str| states(&scene, "red").is_ok_and(|states| states == [mark]);
+    while !is_marked("unverified") {
+        assert!(killed.elapsed() < Duration::from_secs(50), "{:?}", states(&scene, "red"));
+        assert_eq!(answered_by(scene.site.node(), link)?, "red", "it is all that there is");
+        pause(Duration::from_millis(50));
+    }
+    report::say(&format!("an owner that cannot be asked was marked {:.1?} after the registry's end", killed.elapsed()));
+    assert!(killed.elapsed() > Duration::from_secs(28), "before its lease ended: {:?}", killed.elapsed());
+    assert_eq!(answered_by(scene.site.node(), link)?, "red");
+    drop(stopped);
+    eventually_equal(PATIENCE, &true, || is_marked("usable")).context("its owner says that it has it")?;
+    assert_eq!(answered_by(scene.site.node(), link)?, "red");
+    Ok(())
+}

@@ -3,6 +3,7 @@
 //! - [`wire`]: the generated bindings. They never travel inward.
 //! - [`node_report`]: a node's evidence as bytes.
 //! - [`exchange`]: directories, service sets and their digests.
+//! - [`ownership`]: who owns a host port now, asked by one node of another.
 //! - [`probe`]: where a node is asked to try a connection, and what it met.
 //! - [`release`]: which former endpoints nobody is led to any more.
 //!
@@ -12,6 +13,7 @@ use portolan_core::refusal::shown;
 
 pub mod exchange;
 pub mod node_report;
+pub mod ownership;
 pub mod probe;
 pub mod release;
 

@@ -36,6 +36,7 @@ use crate::guard::{self, GuardSettings};
 use crate::identity::{Identity, Told};
 use crate::links::{self, KernelSettings, LinkError, LinkLimits, LinkSettings, Links, Runs};
 use crate::overlay::{Local, overlay};
+use crate::owners::{self, Ledger};
 use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
@@ -98,6 +99,8 @@ pub async fn start(
     let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
     let guard = guard_settings(&settings, &identity);
     let guard = metrics.register(|metrics| guard::start(jobs, guard, (local.clone(), &told.load()), metrics));
+    let owners = (&identity.addresses[..], settings.sidecar.owners_port);
+    let owners_listening = owners::start_answering(jobs, owners, local.clone());
     let (registrar, progress) =
         Registrar::new(identity.clone(), (guard.announced, guard.released), told.clone(), prober);
     jobs.start("connection", connection::run(registries.clone(), identity.clone(), registrar, subscriber));
@@ -133,12 +136,16 @@ pub async fn start(
         links,
         dns,
         guard: guard.status,
+        owners_listening,
         follows: follows.clone(),
     };
     admin::serve(jobs, listener, admin, metrics);
 
-    let roads =
-        Roads { told: told.clone(), provenance: provenance.clone(), local, identity: identity.clone(), follows };
+    let ledger = Ledger::new(identity.node.clone(), rand::random());
+    let (good_to, good) = published(View::clone(&told.load()));
+    let leases = ((told.clone(), provenance.clone()), (ledger, settings.sidecar.owners_port));
+    jobs.start("leases", owners::keep(leases.0, leases.1, good_to));
+    let roads = Roads { told: good, provenance: provenance.clone(), local, identity: identity.clone(), follows };
     jobs.start("overlay", lay_over(roads, answers_to));
     jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told, provenance));
     sockets.close_rest();

@@ -49,6 +49,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     text("sidecar.admin", "127.0.0.1:8510", "a loopback address and port", "Status and metrics over HTTP."),
     text("sidecar.relay_port", "8509", "a port", "The relay's port, on the address of `sidecar.dns`."),
+    text(
+        "sidecar.owners_port",
+        "8511",
+        "a port",
+        "Where nodes without a registry ask each other who owns a host port, on each `address`. The same on every node; 0: they do not.",
+    ),
     gate::SETTINGS[0],
     gate::SETTINGS[1],
     list(
@@ -147,6 +153,9 @@ pub struct Listeners {
     /// `sidecar.relay_port`.
     #[serde(deserialize_with = "port")]
     pub relay_port: u16,
+    /// `sidecar.owners_port`.
+    #[serde(deserialize_with = "port")]
+    pub owners_port: u16,
 }
 
 /// `link.*`.

@@ -237,9 +237,8 @@ fn a_bridge_that_others_use_is_no_bridge_of_containers() {
 #[test]
 fn what_others_change_is_seen_and_nothing_stays_behind() {
     let Some(host) = Host::new() else { return };
-    let is_intact = || {
-        with_table(&host, |table| table.is_intact(&[], &BTreeSet::from([at(Protocol::Tcp, 31_001)])).unwrap())
-    };
+    let is_intact =
+        || with_table(&host, |table| table.is_intact(&[], &BTreeSet::from([at(Protocol::Tcp, 31_001)])).unwrap());
     assert!(!is_intact(), "there is none");
     assert_eq!(with_table(&host, |table| table.elements().unwrap()), []);
     for change in [

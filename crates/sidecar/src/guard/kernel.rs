@@ -85,8 +85,7 @@ impl Kernel {
         (closed, opened): (&[HostPort], &[HostPort]),
         now: Instant,
     ) {
-        let elements: Vec<Element> =
-            closed.iter().filter_map(|at| Some(element(*at, all.get(at)?, now))).collect();
+        let elements: Vec<Element> = closed.iter().filter_map(|at| Some(element(*at, all.get(at)?, now))).collect();
         let Some(table) = &mut self.table else { return };
         if table.update(&elements, opened).is_err() {
             // The set is not as we left it.
@@ -115,7 +114,9 @@ impl Kernel {
             Ok(false) | Err(_) => {
                 self.write_anew(closed, now);
                 if self.problem.is_none() {
-                    warn!("table `inet portolan-guard` was changed by another program, or an address moved: written anew");
+                    warn!(
+                        "table `inet portolan-guard` was changed by another program, or an address moved: written anew"
+                    );
                 }
             }
         }

@@ -65,7 +65,8 @@ mod tests {
             assert!(note.len() <= 250, "{} octets", note.len());
             assert_eq!(read(&note), Some(was));
         }
-        for bad in ["", "portolan: ", "portolan: a/b had it as port x of c, run 1", "a/b had it as port 1 of c, run 1"] {
+        for bad in ["", "portolan: ", "portolan: a/b had it as port x of c, run 1", "a/b had it as port 1 of c, run 1"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -101,7 +101,8 @@ impl Ports {
     /// What the kernel has kept closed since an earlier run.
     pub(super) fn restore(&mut self, closed: impl Iterator<Item = (HostPort, Occupant, Duration)>, now: Instant) {
         for (at, was, left) in closed.take(CLOSED_MAX) {
-            self.closed.insert(at, Closed { was, opens_at: now + left.min(self.guard), by: Opening::Expired, heir: None });
+            self.closed
+                .insert(at, Closed { was, opens_at: now + left.min(self.guard), by: Opening::Expired, heir: None });
         }
     }
 
@@ -145,7 +146,8 @@ impl Ports {
             let is_own = |occupant: &Occupant| occupant.is_of_service_of(&closed.was) || occupant.is_heir_of(closed);
             occupants.get(at).is_some_and(|here| here.iter().any(is_own))
         };
-        let opened: Vec<HostPort> = self.closed.iter().filter(|(at, closed)| has_own(at, closed)).map(|e| *e.0).collect();
+        let opened: Vec<HostPort> =
+            self.closed.iter().filter(|(at, closed)| has_own(at, closed)).map(|e| *e.0).collect();
         for at in opened {
             self.closed.remove(&at);
             let closed_now = changes.closed.iter().position(|closed| *closed == at);

@@ -184,29 +184,39 @@ impl GuardTable {
     /// # Errors
     /// When it cannot be read.
     pub fn is_intact(&mut self, bridges: &[u32], ports: &BTreeSet<HostPort>) -> Result<bool, NetlinkError> {
-        Ok(self.has_chain()? && self.has_rules(bridges)? && self.elements()?.iter().map(|e| e.at).collect::<BTreeSet<_>>() == *ports)
+        Ok(self.has_chain()?
+            && self.has_rules(bridges)?
+            && self.elements()?.iter().map(|e| e.at).collect::<BTreeSet<_>>() == *ports)
     }
 
     fn has_chain(&mut self) -> Result<bool, NetlinkError> {
         let mut found = Vec::new();
-        self.list(kind::LIST_CHAINS, |body| body.text(1, NAME), |body| {
-            if text(body, 1) == Some(NAME) {
-                let hook = attribute(body, 4).unwrap_or_default();
-                let place = [1, 2].map(|kind| attribute(hook, kind).and_then(number));
-                found.push(text(body, 3) == Some(CHAIN) && place == [Some(HOOK_PREROUTING), Some(PRIORITY as u32)]);
-            }
-        })?;
+        self.list(
+            kind::LIST_CHAINS,
+            |body| body.text(1, NAME),
+            |body| {
+                if text(body, 1) == Some(NAME) {
+                    let hook = attribute(body, 4).unwrap_or_default();
+                    let place = [1, 2].map(|kind| attribute(hook, kind).and_then(number));
+                    found.push(text(body, 3) == Some(CHAIN) && place == [Some(HOOK_PREROUTING), Some(PRIORITY as u32)]);
+                }
+            },
+        )?;
         Ok(found == [true])
     }
 
     /// The kernel may write expressions otherwise than we did; what it keeps untouched is the comment.
     fn has_rules(&mut self, bridges: &[u32]) -> Result<bool, NetlinkError> {
         let mut found = Vec::new();
-        self.list(kind::LIST_RULES, |body| body.text(1, NAME), |body| {
-            if text(body, 1) == Some(NAME) {
-                found.push(attribute(body, 7).unwrap_or_default().to_vec());
-            }
-        })?;
+        self.list(
+            kind::LIST_RULES,
+            |body| body.text(1, NAME),
+            |body| {
+                if text(body, 1) == Some(NAME) {
+                    found.push(attribute(body, 7).unwrap_or_default().to_vec());
+                }
+            },
+        )?;
         let wanted = Closing::all(bridges, self.manner).into_iter().map(|rule| comment(&rule.comment()));
         Ok(found.into_iter().eq(wanted))
     }
@@ -254,11 +264,7 @@ fn write(writer: &mut Writer, kind: u16, flags: u16, body: impl FnOnce(&mut Attr
 }
 
 /// Ports with what is held of each, or the ports alone.
-fn write_elements<'a>(
-    writer: &mut Writer,
-    kind: u16,
-    elements: impl Iterator<Item = (HostPort, Option<&'a Element>)>,
-) {
+fn write_elements<'a>(writer: &mut Writer, kind: u16, elements: impl Iterator<Item = (HostPort, Option<&'a Element>)>) {
     let flags = if kind == kind::NEW_ELEMENTS { flag::CREATE } else { 0 };
     let mut elements = elements.peekable();
     while elements.peek().is_some() {

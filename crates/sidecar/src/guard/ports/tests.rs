@@ -272,7 +272,12 @@ fn a_death_that_nobody_saw_closes_what_the_view_knew() {
     ];
     let key = ServiceKey { cluster: Label::fixed("prod"), service: Label::fixed("red") };
     let mut view = View::default();
-    view.insert_service(Arc::new(Service { key, index: 1, link: None, endpoints: EndpointSet::Known(endpoints.into()) }));
+    view.insert_service(Arc::new(Service {
+        key,
+        index: 1,
+        link: None,
+        endpoints: EndpointSet::Known(endpoints.into()),
+    }));
     let mut ports = Ports::new(GUARD, &view, &node);
     let changes = ports.look(&[container(1, "red")], Instant::now());
     assert_eq!(changes.closed, [at(31_003)], "the first lives, the second was never announced, the fourth is not here");
