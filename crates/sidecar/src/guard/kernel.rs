@@ -134,7 +134,7 @@ impl Kernel {
     fn note(&mut self, written: Result<(), NetlinkError>) {
         let manner = self.table.as_ref().map(GuardTable::manner);
         let problem = match (written, manner) {
-            (Ok(()), Some(manner)) if manner == Manner { is_told: true, is_local_only: true } => None,
+            (Ok(()), Some(Manner { is_told: true, is_local_only: true })) => None,
             (Ok(()), Some(manner)) => Some(lesser(manner)),
             (Ok(()), None) => Some("there is no table".to_owned()),
             (Err(error), _) => {
