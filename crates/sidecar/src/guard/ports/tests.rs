@@ -1,5 +1,7 @@
 //! Deaths, takers, releases and time, and random orders of them.
 
+use std::slice::from_ref;
+
 use portolan_core::endpoint::Protocol;
 use portolan_core::evidence::{Ending, LinkWish, NameCandidates};
 use portolan_core::name::Label;
@@ -86,7 +88,7 @@ fn told(ports: &Ports, report: &ContainerReport) -> (Health, usize) {
 fn a_death_closes_the_port_until_the_time_is_over() {
     let (mut ports, now) = (ports(), Instant::now());
     let (red, blue) = (container(1, "red"), container(2, "blue"));
-    assert_eq!(ports.look(&[red.clone()], now), Changes::default());
+    assert_eq!(ports.look(from_ref(&red), now), Changes::default());
     let changes = ports.look(&[dead(&red)], now);
     assert_eq!((changes.closed, changes.opened.len()), (vec![at(PORT)], 0));
     assert_eq!(ports.look(&[dead(&red), blue.clone()], now), Changes::default(), "the next owner opens nothing");
@@ -108,7 +110,7 @@ fn a_death_closes_the_port_until_the_time_is_over() {
 fn the_same_service_has_it_at_once() {
     let (mut ports, now) = (ports(), Instant::now());
     let (old, new) = (container(1, "red"), container(2, "red"));
-    ports.look(&[old.clone()], now);
+    ports.look(from_ref(&old), now);
     // Seen together: it never was closed.
     assert_eq!(ports.look(&[dead(&old), new.clone()], now), Changes::default());
     ports.look(&[dead(&new)], now);
@@ -122,11 +124,11 @@ fn the_same_service_has_it_at_once() {
 fn a_service_that_only_the_registry_knows_waits_for_its_word() {
     let (mut ports, now) = (ports(), Instant::now());
     let (old, new) = (task(1, "web"), task(2, "web"));
-    ports.look(&[old.clone()], now);
+    ports.look(from_ref(&old), now);
     let changes = ports.look(&[dead(&old), new.clone()], now);
     assert_eq!(changes.closed, [at(PORT)], "two services of one family are two services");
     ports.release(&[released(&new, Some(&new)), released(&container(9, "x"), Some(&new))], now);
-    assert_eq!(ports.look(&[new.clone()], now), Changes::default(), "that is about others");
+    assert_eq!(ports.look(from_ref(&new), now), Changes::default(), "that is about others");
     ports.release(&[released(&old, Some(&new))], now);
     let other = task(3, "web");
     assert_eq!(ports.look(&[dead(&new), other], now), Changes::default(), "that one is not the heir");
@@ -138,14 +140,14 @@ fn a_service_that_only_the_registry_knows_waits_for_its_word() {
 fn released_ports_wait_for_caches() {
     let (mut ports, now) = (ports(), Instant::now());
     let red = container(1, "red");
-    ports.look(&[red.clone()], now);
+    ports.look(from_ref(&red), now);
     ports.look(&[], now);
     ports.release(&[released(&red, None)], now);
     assert_eq!(ports.expire(now), []);
     ports.release(&[released(&red, None)], now + LINGER / 2);
     assert_eq!(ports.expire(now + LINGER), [(at(PORT), Opening::Released)], "told twice is not told later");
     // Too late to shorten anything.
-    ports.look(&[red.clone()], now);
+    ports.look(from_ref(&red), now);
     ports.look(&[], now);
     ports.release(&[released(&red, None)], now + GUARD - LINGER / 2);
     assert_eq!(ports.expire(now + GUARD), [(at(PORT), Opening::Expired)]);
@@ -160,7 +162,7 @@ fn what_nobody_was_led_to_needs_no_guard() {
     portless.ports[0].host_port = 0;
     for nobodys in [starting(container(1, "red")), refused, portless, dead(&container(1, "red"))] {
         let mut ports = ports();
-        ports.look(&[nobodys.clone()], now);
+        ports.look(from_ref(&nobodys), now);
         assert_eq!(ports.look(&[], now), Changes::default(), "{nobodys:?}");
     }
     // It had passed once, and lately did not.
@@ -174,11 +176,11 @@ fn what_nobody_was_led_to_needs_no_guard() {
 fn who_waited_for_a_port_and_died_changes_nothing() {
     let (mut ports, now) = (ports(), Instant::now());
     let (red, blue) = (container(1, "red"), container(2, "blue"));
-    ports.look(&[red.clone()], now);
-    ports.look(&[blue.clone()], now);
+    ports.look(from_ref(&red), now);
+    ports.look(from_ref(&blue), now);
     assert_eq!(ports.look(&[], now + GUARD / 2), Changes::default());
     assert_eq!(ports.closed()[&at(PORT)].was.service.service, Label::fixed("red"));
-    ports.look(&[blue.clone()], now + GUARD / 2);
+    ports.look(from_ref(&blue), now + GUARD / 2);
     ports.expire(now + GUARD);
     ports.look(&[blue], now + GUARD);
     assert_eq!(ports.look(&[], now + GUARD).closed, [at(PORT)], "now it was announced");
@@ -197,7 +199,7 @@ fn a_port_that_is_shared_is_nobodys_in_particular() {
 fn a_port_that_moves_without_a_death_is_closed_too() {
     let (mut ports, now) = (ports(), Instant::now());
     let mut red = container(1, "red");
-    ports.look(&[red.clone()], now);
+    ports.look(from_ref(&red), now);
     red.ports[0].host_port = 31_002;
     assert_eq!(ports.look(&[red], now).closed, [at(PORT)]);
 }
@@ -224,7 +226,7 @@ fn an_earlier_run_is_gone_on_with() {
     let now = Instant::now();
     let red = container(1, "red");
     let mut before = ports();
-    before.look(&[red.clone()], now);
+    before.look(from_ref(&red), now);
     before.look(&[], now);
     let left = before.closed().iter().map(|(at, closed)| (*at, crate::guard::note::write(&closed.was), GUARD / 2));
     let mut ports = ports();
