@@ -32,7 +32,7 @@ use tracing::{error, info};
 use crate::admin::{self, Admin};
 use crate::docker::{self, DockerSettings};
 use crate::follow::{Follows, follows};
-use crate::guard::{self, GuardSettings};
+use crate::guard::{self, Guard, GuardSettings};
 use crate::identity::{Identity, Told};
 use crate::links::{self, KernelSettings, LinkError, LinkLimits, LinkSettings, Links, Runs};
 use crate::overlay::{Local, overlay};
@@ -84,25 +84,17 @@ pub async fn start(
     info!(node = %identity.node, "this node is {}, at {:?}", identity.node, identity.addresses);
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("make the data folder `{}` (setting `data_dir`)", settings.data_dir.display()))?;
-    let docker = DockerSettings {
-        socket: settings.docker.socket.clone(),
-        node: identity.node.clone(),
-        addresses: identity.addresses.clone(),
-    };
-    let local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
-    jobs.start("refusals", docker::refusals::tell(local.clone()));
+    let local = start_docker(jobs, (&settings, &identity), &metrics);
     let (told_to, told) = published(View::default());
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
     let (used_to, used) = watch::channel(0);
     let (subscriber, provenance) = Subscriber::new(subscription, told_to, (asked, used));
     let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
-    let guard = guard_settings(&settings, &identity);
-    let guard = metrics.register(|metrics| guard::start(jobs, guard, (local.clone(), &told.load()), metrics));
-    let owners = (&identity.addresses[..], settings.sidecar.owners_port);
-    let owners_listening = owners::start_answering(jobs, owners, local.clone());
-    let (registrar, progress) =
-        Registrar::new(identity.clone(), (guard.announced, guard.released), told.clone(), prober);
+    let guard = start_guard(jobs, (&settings, &identity), (local.clone(), &told.load()), &metrics);
+    let asked_on = (&identity.addresses[..], settings.sidecar.owners_port);
+    let owners_listening = owners::start_answering(jobs, asked_on, local.clone());
+    let (registrar, progress) = Registrar::new(identity.clone(), guard.up, told.clone(), prober);
     jobs.start("connection", connection::run(registries.clone(), identity.clone(), registrar, subscriber));
     hear_first(told.clone(), local.clone(), sockets).await;
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
@@ -141,10 +133,7 @@ pub async fn start(
     };
     admin::serve(jobs, listener, admin, metrics);
 
-    let ledger = Ledger::new(identity.node.clone(), rand::random());
-    let (good_to, good) = published(View::clone(&told.load()));
-    let leases = ((told.clone(), provenance.clone()), (ledger, settings.sidecar.owners_port));
-    jobs.start("leases", owners::keep(leases.0, leases.1, good_to));
+    let good = start_leases(jobs, (&settings, &identity), (told.clone(), provenance.clone()));
     let roads = Roads { told: good, provenance: provenance.clone(), local, identity: identity.clone(), follows };
     jobs.start("overlay", lay_over(roads, answers_to));
     jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told, provenance));
@@ -152,9 +141,39 @@ pub async fn start(
     Ok(())
 }
 
-fn guard_settings(settings: &Settings, identity: &Identity) -> GuardSettings {
+fn start_docker(
+    jobs: &Jobs,
+    (settings, identity): (&Settings, &Identity),
+    metrics: &metrics::Metrics,
+) -> Reader<LocalState> {
     let (node, addresses) = (identity.node.clone(), identity.addresses.clone());
-    GuardSettings { guard: settings.guard, node, addresses }
+    let docker = DockerSettings { socket: settings.docker.socket.clone(), node, addresses };
+    let local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
+    jobs.start("refusals", docker::refusals::tell(local.clone()));
+    local
+}
+
+fn start_guard(
+    jobs: &Jobs,
+    (settings, identity): (&Settings, &Identity),
+    known: (Reader<LocalState>, &View),
+    metrics: &metrics::Metrics,
+) -> Guard {
+    let (node, addresses) = (identity.node.clone(), identity.addresses.clone());
+    let guard = GuardSettings { guard: settings.guard, node, addresses };
+    metrics.register(|metrics| guard::start(jobs, guard, known, metrics))
+}
+
+/// What was told, as far as it is still good.
+fn start_leases(
+    jobs: &Jobs,
+    (settings, identity): (&Settings, &Identity),
+    told: (Reader<View>, watch::Receiver<Provenance>),
+) -> Reader<View> {
+    let ledger = Ledger::new(identity.node.clone(), rand::random());
+    let (good_to, good) = published(View::clone(&told.0.load()));
+    jobs.start("leases", owners::keep(told, (ledger, settings.sidecar.owners_port), good_to));
+    good
 }
 
 /// Tells which view is in use: the one that links lead by, and without links the one that names are answered from.

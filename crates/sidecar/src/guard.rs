@@ -75,10 +75,8 @@ pub struct GuardedPort {
 /// A guard that runs.
 #[derive(Debug)]
 pub struct Guard {
-    /// What other nodes may know of this one.
-    pub announced: Reader<LocalState>,
-    /// Where the registry's word about former endpoints goes.
-    pub released: mpsc::Sender<Vec<Released>>,
+    /// What other nodes may know of this one, and where the registry's word about former endpoints goes.
+    pub up: (Reader<LocalState>, mpsc::Sender<Vec<Released>>),
     /// For people.
     pub status: Reader<GuardStatus>,
 }
@@ -103,7 +101,7 @@ pub fn start(
         keeper.begin();
     }
     jobs.start("guard", keeper.run(received));
-    Guard { announced, released, status }
+    Guard { up: (announced, released), status }
 }
 
 #[derive(Debug)]
