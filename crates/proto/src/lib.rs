@@ -3,7 +3,9 @@
 //! - [`wire`]: the generated bindings. They never travel inward.
 //! - [`node_report`]: a node's evidence as bytes.
 //! - [`exchange`]: directories, service sets and their digests.
+//! - [`ownership`]: who owns a host port now, asked by one node of another.
 //! - [`probe`]: where a node is asked to try a connection, and what it met.
+//! - [`release`]: which former endpoints nobody is led to any more.
 //!
 //! What comes from the wire is input: a value that cannot be meant is refused with its field, and the rest goes on.
 
@@ -11,7 +13,9 @@ use portolan_core::refusal::shown;
 
 pub mod exchange;
 pub mod node_report;
+pub mod ownership;
 pub mod probe;
+pub mod release;
 
 /// The generated bindings of `proto/portolan/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
@@ -21,7 +25,7 @@ pub mod wire {
 }
 
 /// What this build can do, told in every hello, so that older and newer peers find what they share.
-pub const FEATURES: &[&str] = &[probe::FEATURE];
+pub const FEATURES: &[&str] = &[probe::FEATURE, release::FEATURE, release::FEATURE_APPLIED];
 
 /// The longest message that a registry takes, in bytes: a node of a few thousand containers with long labels.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;

@@ -5,8 +5,11 @@ use std::path::Path;
 #[test]
 fn bindings_are_fresh() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files =
-        protox::compile(["portolan/v1/registry.proto", "portolan/v1/snapshot.proto"], [root.join("proto")]).unwrap();
+    let files = protox::compile(
+        ["portolan/v1/registry.proto", "portolan/v1/snapshot.proto", "portolan/v1/node.proto"],
+        [root.join("proto")],
+    )
+    .unwrap();
     let out = tempfile::tempdir().unwrap();
     tonic_prost_build::configure().bytes(".").out_dir(out.path()).compile_fds(files).unwrap();
     let made = std::fs::read_to_string(out.path().join("portolan.v1.rs")).unwrap();

@@ -34,6 +34,7 @@ use crate::intake::Intake;
 use crate::intake::steward::{self, Steward};
 use crate::neighbours::switchboard::Switchboard;
 use crate::neighbours::{self, Neighbours};
+use crate::releases::{self, Releases};
 use crate::settings::{self, Settings};
 use crate::store::{EmbeddedStore, Store};
 use crate::{deadlines, external, http, orders, presence};
@@ -99,8 +100,10 @@ pub async fn start_with(
     let gate = Gate::new(settings.dns.gate, rand::rng().random(), Beginning::now());
     let server = Server { view, authority: authority.clone(), role: Role::Registry, gate, metrics: dns_metrics };
     dns.serve(jobs, Arc::new(server)).context("start the workers of DNS")?;
-    let joined =
-        Joined { intake: intake.clone(), catalog: catalog.clone(), switchboard, clock, http_port: bound.http.port() };
+    let releases = Releases::default();
+    releases::start(jobs, releases.clone(), catalog.clone());
+    let (hears, reads, http_port) = (intake.clone(), catalog.clone(), bound.http.port());
+    let joined = Joined { intake: hears, catalog: reads, switchboard, releases, clock, http_port };
     Surface::new(jobs.clone(), joined).serve(grpc);
     let readers = catalog.clone();
     let readiness = move || match readers.peek().view.readiness {

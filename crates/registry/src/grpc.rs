@@ -24,6 +24,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::neighbours::switchboard::Switchboard;
+use crate::releases::Releases;
 
 /// How often the registry says that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +49,7 @@ pub(crate) struct Joined {
     pub(crate) intake: Arc<Intake>,
     pub(crate) catalog: Reader<Catalog>,
     pub(crate) switchboard: Switchboard,
+    pub(crate) releases: Releases,
     pub(crate) clock: Clock,
     /// Of the HTTP surface: told to sidecars, for those who look for it on their nodes.
     pub(crate) http_port: u16,
@@ -105,7 +107,7 @@ impl Registry for Surface {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let permit = self.calls.clone().try_acquire_owned().map_err(|_| too_many())?;
         let (down, response) = mpsc::channel(QUEUED_MAX);
-        let conversation = subscribe::converse(self.joined.catalog.clone(), request.into_inner(), down);
+        let conversation = subscribe::converse(self.joined.clone(), request.into_inner(), down);
         self.jobs.start_work("subscribe", async move {
             conversation.await;
             drop(permit);

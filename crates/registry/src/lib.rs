@@ -19,6 +19,7 @@ pub mod intake;
 mod neighbours;
 pub mod orders;
 pub mod presence;
+mod releases;
 pub mod settings;
 pub mod store;
 #[cfg(test)]

@@ -21,9 +21,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::follow::Follows;
+use crate::guard::GuardStatus;
 use crate::identity::Identity;
 use crate::links::{ClientStatus, EndpointStatus, LinkStatus, Links, PlaneStatus, PortStatus};
 use crate::node_dns;
+use crate::owners::Listening;
 use crate::register::Progress;
 use crate::registration::{DockerStatus, LocalState};
 use crate::subscription::Provenance;
@@ -49,6 +51,10 @@ pub(crate) struct Admin {
     pub(crate) links: Option<Links>,
     /// Where it answers containers, when it does.
     pub(crate) dns: node_dns::Bound,
+    /// Host ports that are closed to other hosts.
+    pub(crate) guard: Reader<GuardStatus>,
+    /// Whether other nodes can ask this one who owns a port.
+    pub(crate) owners_listening: Listening,
     /// Brings endpoints.
     pub(crate) follows: Follows,
     /// Where the registry's HTTP is, as far as this node can tell without one that is connected.
@@ -81,6 +87,10 @@ struct Status {
     services: usize,
     containers: usize,
     docker: DockerStatus,
+    /// Freed host ports that are closed to other hosts.
+    guard: GuardStatus,
+    /// Why other nodes cannot ask this one who owns a port, on the addresses where they cannot.
+    owners_problems: Vec<String>,
     refusals: Vec<ContainerRefusals>,
 }
 
@@ -184,6 +194,8 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
         services: view.services.len(),
         containers: local.reports.len(),
         docker: local.docker.clone(),
+        guard: GuardStatus::clone(&admin.guard.load()),
+        owners_problems: admin.owners_problems(),
         refusals: with_refusals
             .map(|report| ContainerRefusals { container: report.name.to_string(), refusals: report.refusals.clone() })
             .collect(),
@@ -247,6 +259,11 @@ async fn resolved(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> 
 }
 
 impl Admin {
+    fn owners_problems(&self) -> Vec<String> {
+        let listening = self.owners_listening.borrow();
+        listening.iter().filter_map(|(address, problem)| Some(format!("{address}: {}", problem.as_ref()?))).collect()
+    }
+
     fn resolve(&self, name: &str) -> Result<Resolved, portolan_core::lookup::TextError> {
         let client = Client {
             perspective: Perspective::Node { cluster: &self.identity.node.cluster },

@@ -32,9 +32,11 @@ use tracing::{error, info};
 use crate::admin::{self, Admin};
 use crate::docker::{self, DockerSettings};
 use crate::follow::{Follows, follows};
+use crate::guard::{self, Guard, GuardSettings};
 use crate::identity::{Identity, Told};
 use crate::links::{self, KernelSettings, LinkError, LinkLimits, LinkSettings, Links, Runs};
 use crate::overlay::{Local, overlay};
+use crate::owners::{self, Ledger};
 use crate::register::Registrar;
 use crate::registration::LocalState;
 use crate::settings::Settings;
@@ -82,19 +84,17 @@ pub async fn start(
     info!(node = %identity.node, "this node is {}, at {:?}", identity.node, identity.addresses);
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("make the data folder `{}` (setting `data_dir`)", settings.data_dir.display()))?;
-    let docker = DockerSettings {
-        socket: settings.docker.socket.clone(),
-        node: identity.node.clone(),
-        addresses: identity.addresses.clone(),
-    };
-    let local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
-    jobs.start("refusals", docker::refusals::tell(local.clone()));
+    let local = start_docker(jobs, (&settings, &identity), &metrics);
     let (told_to, told) = published(View::default());
     let (follows, asked) = follows();
     let subscription = snapshot::load(&settings.data_dir).map(Subscription::from_snapshot).unwrap_or_default();
-    let (subscriber, provenance) = Subscriber::new(subscription, told_to, asked);
+    let (used_to, used) = watch::channel(0);
+    let (subscriber, provenance) = Subscriber::new(subscription, told_to, (asked, used));
     let prober = prober::start(jobs, prober::Limits { range: settings.link.range, own: identity.addresses.clone() });
-    let (registrar, progress) = Registrar::new(identity.clone(), local.clone(), told.clone(), prober);
+    let guard = start_guard(jobs, (&settings, &identity), (local.clone(), &told.load()), &metrics);
+    let asked_on = (&identity.addresses[..], settings.sidecar.owners_port);
+    let owners_listening = owners::start_answering(jobs, asked_on, local.clone());
+    let (registrar, progress) = Registrar::new(identity.clone(), guard.up, told.clone(), prober);
     jobs.start("connection", connection::run(registries.clone(), identity.clone(), registrar, subscriber));
     hear_first(told.clone(), local.clone(), sockets).await;
     let (answers_to, answers) = published(laid_over(&told.load(), &local.load(), (&identity, &provenance.borrow())));
@@ -104,6 +104,7 @@ pub async fn start(
     let with = (link_settings(&settings, &identity), (answers.clone(), follows.clone(), callers));
     let links = metrics.register(|metrics| links::start(Runs { jobs, connections, sockets }, with.0, with.1, metrics));
     let links = started(jobs, &settings, links);
+    jobs.start("view in use", tell_used((answers.clone(), links.as_ref().map(Links::used)), used_to));
     let role = NodeRole {
         cluster: identity.node.cluster.clone(),
         az: identity.az.clone(),
@@ -126,16 +127,72 @@ pub async fn start(
         progress,
         links,
         dns,
+        guard: guard.status,
+        owners_listening,
         follows: follows.clone(),
     };
     admin::serve(jobs, listener, admin, metrics);
 
-    let roads =
-        Roads { told: told.clone(), provenance: provenance.clone(), local, identity: identity.clone(), follows };
+    let good = start_leases(jobs, (&settings, &identity), (told.clone(), provenance.clone()));
+    let roads = Roads { told: good, provenance: provenance.clone(), local, identity: identity.clone(), follows };
     jobs.start("overlay", lay_over(roads, answers_to));
     jobs.start("snapshot", snapshot::keep(settings.data_dir.clone(), told, provenance));
     sockets.close_rest();
     Ok(())
+}
+
+fn start_docker(
+    jobs: &Jobs,
+    (settings, identity): (&Settings, &Identity),
+    metrics: &metrics::Metrics,
+) -> Reader<LocalState> {
+    let (node, addresses) = (identity.node.clone(), identity.addresses.clone());
+    let docker = DockerSettings { socket: settings.docker.socket.clone(), node, addresses };
+    let local = metrics.register(|metrics| docker::start(jobs, docker, metrics));
+    jobs.start("refusals", docker::refusals::tell(local.clone()));
+    local
+}
+
+fn start_guard(
+    jobs: &Jobs,
+    (settings, identity): (&Settings, &Identity),
+    known: (Reader<LocalState>, &View),
+    metrics: &metrics::Metrics,
+) -> Guard {
+    let (node, addresses) = (identity.node.clone(), identity.addresses.clone());
+    let guard = GuardSettings { guard: settings.guard, node, addresses };
+    metrics.register(|metrics| guard::start(jobs, guard, known, metrics))
+}
+
+/// What was told, as far as it is still good.
+fn start_leases(
+    jobs: &Jobs,
+    (settings, identity): (&Settings, &Identity),
+    told: (Reader<View>, watch::Receiver<Provenance>),
+) -> Reader<View> {
+    let ledger = Ledger::new(identity.node.clone(), rand::random());
+    let (good_to, good) = published(View::clone(&told.0.load()));
+    jobs.start("leases", owners::keep(told, (ledger, settings.sidecar.owners_port), good_to));
+    good
+}
+
+/// Tells which view is in use: the one that links lead by, and without links the one that names are answered from.
+async fn tell_used((mut answers, links): (Reader<View>, Option<watch::Receiver<u64>>), used: watch::Sender<u64>) {
+    let tell = |index: u64| used.send_if_modified(|used| std::mem::replace(used, index) != index);
+    match links {
+        Some(mut links) => loop {
+            tell(*links.borrow_and_update());
+            if links.changed().await.is_err() {
+                return;
+            }
+        },
+        None => loop {
+            tell(answers.load().index);
+            if !answers.changed().await {
+                return;
+            }
+        },
+    }
 }
 
 /// Waits a moment for what should be known before anything is answered.

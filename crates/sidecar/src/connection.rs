@@ -144,9 +144,10 @@ mod tests {
         let (_local_to, local) = published(LocalState::default());
         let (view_to, view) = published(View::default());
         let prober = prober::start(&jobs, limits);
-        let (mut registrar, _progress) = Registrar::new(identity.clone(), local, view, prober);
+        let (mut registrar, _progress) = Registrar::new(identity.clone(), (local, mpsc::channel(1).0), view, prober);
         let (_ask, asked) = mpsc::channel(1);
-        let (mut subscriber, _provenance) = Subscriber::new(Subscription::default(), view_to, asked);
+        let (mut subscriber, _provenance) =
+            Subscriber::new(Subscription::default(), view_to, (asked, tokio::sync::watch::channel(0).1));
         let client = RegistryClient::new(connect(registry.clone()).await.unwrap());
         let began = Instant::now();
         // Longer than anybody has patience; the clock is virtual.

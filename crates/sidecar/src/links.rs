@@ -23,6 +23,7 @@ use portolan_runtime::jobs::Jobs;
 use portolan_runtime::published::{Reader, published};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -146,6 +147,11 @@ impl Links {
     /// Where the relay listens; differs from the setting when that had port 0.
     pub fn relay_address(&self) -> SocketAddrV4 {
         self.relay
+    }
+
+    /// The index of the view that connections are led by.
+    pub fn used(&self) -> watch::Receiver<u64> {
+        self.ebpf.used()
     }
 
     /// What `portolan links` shows: each link with its figures, in the order of their names.

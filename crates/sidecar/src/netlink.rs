@@ -1,8 +1,9 @@
-//! The kernel's network state that is ours: one nf_tables table and two routes, spoken to over netlink.
+//! The kernel's network state that is ours: two nf_tables tables and two routes, spoken to over netlink.
 //!
 //! Everything is made by hand over plain sockets, so a node needs no `nft`, no `ip` and no C library. Only what bears our
-//! name (table `ip portolan`) or our route protocol number is ever changed or removed. The table has no owner flag: it
-//! outlives a killed sidecar, and the closed port behind it refuses connections at once.
+//! name (tables `ip portolan` and `inet portolan-guard`) or our route protocol number is ever changed or removed. The tables
+//! have no owner flag: they outlive a killed sidecar; the closed port behind the first refuses connections at once, and what
+//! the second closes it opens by itself.
 //!
 //! Calls wait for the kernel only, which answers a netlink request before `send` returns: well under a millisecond.
 
@@ -12,18 +13,22 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+mod closing;
 mod expression;
 mod flows;
+pub mod guard;
 mod message;
 mod route;
 mod rules;
 mod socket;
 pub mod table;
+mod uplinks;
 mod watch;
 
 pub use flows::Flows;
 pub use route::{Routes, remove_routes};
 pub use rules::Rules;
+pub use uplinks::uplinks;
 pub use watch::Changes;
 
 /// How often routes are looked at although no change was heard of.
@@ -123,11 +128,12 @@ pub async fn keep_routes(routes: Routes) {
     }
 }
 
-/// Removes our table and our routes; what is not there is no error.
+/// Removes our tables and our routes; what is not there is no error.
 ///
 /// # Errors
 /// Without the right, or when the kernel refuses.
 pub fn cleanup() -> Result<(), NetlinkError> {
     table::Table::open()?.remove()?;
+    guard::GuardTable::open()?.remove()?;
     remove_routes()
 }

@@ -10,6 +10,7 @@ use portolan_core::name::ServiceKey;
 use portolan_core::view::View;
 use portolan_proto::node_report;
 use portolan_proto::probe::{ProbeResult, probe_in, result_out};
+use portolan_proto::release::{Released, released_in};
 use portolan_proto::wire::registry_client::RegistryClient;
 use portolan_proto::wire::{self, register_request, register_response};
 use portolan_runtime::published::Reader;
@@ -77,20 +78,21 @@ pub(crate) struct Registrar {
     local: Reader<LocalState>,
     view: Reader<View>,
     prober: Prober,
+    released: mpsc::Sender<Vec<Released>>,
     progress: watch::Sender<Progress>,
 }
 
 impl Registrar {
     /// A registrar of `local`'s containers; `view` tells the virtual addresses that an empty registry adopts, `prober` tries
-    /// what the registry wants to have tried.
+    /// what the registry wants to have tried, and who waits for `released` hears which former endpoints nobody is led to.
     pub(crate) fn new(
         identity: Identity,
-        local: Reader<LocalState>,
+        (local, released): (Reader<LocalState>, mpsc::Sender<Vec<Released>>),
         view: Reader<View>,
         prober: Prober,
     ) -> (Self, watch::Receiver<Progress>) {
         let (progress, receiver) = watch::channel(Progress::default());
-        (Registrar { identity, local, view, prober, progress }, receiver)
+        (Registrar { identity, local, view, prober, released, progress }, receiver)
     }
 
     /// Runs over one connection to `registry` until it fails.
@@ -187,6 +189,10 @@ impl Registrar {
             }
             Some(register_response::Kind::Heartbeat(_)) => {}
             Some(register_response::Kind::Probe(probe)) => return Ok(Taken::Probe(probe)),
+            Some(register_response::Kind::Released(released)) => {
+                // A queue that is full drops it: those ports open when their time is over.
+                self.released.try_send(released_in(released)).ok();
+            }
             None => debug!("a message of a kind that this version does not know was dropped"),
         }
         Ok(Taken::Nothing)

@@ -34,6 +34,12 @@ pub const SETTINGS: &[Setting] = &[
     text("az", "", "a name, such as eu-west-1a", "This node's availability zone: endpoints there are preferred."),
     list("registry", "http://ADDRESS:PORT", "Registries, tried in turn; else http://127.0.0.1:8502."),
     text("data_dir", "/var/lib/portolan", "a folder", "Where the last view is kept."),
+    Setting {
+        key: "guard",
+        kind: Kind::Duration,
+        default: "60s",
+        help: "How long a host port that a death freed stays closed to other hosts, when nobody says sooner that its former owner is forgotten; 0s: never closed.",
+    },
     text("docker.socket", "/var/run/docker.sock", "a path", "Docker's socket."),
     text(
         "sidecar.dns",
@@ -43,6 +49,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     text("sidecar.admin", "127.0.0.1:8510", "a loopback address and port", "Status and metrics over HTTP."),
     text("sidecar.relay_port", "8509", "a port", "The relay's port, on the address of `sidecar.dns`."),
+    text(
+        "sidecar.owners_port",
+        "8511",
+        "a port",
+        "Where nodes without a registry ask each other who owns a host port, on each `address`. The same on every node; 0: they do not.",
+    ),
     gate::SETTINGS[0],
     gate::SETTINGS[1],
     list(
@@ -105,6 +117,9 @@ pub struct Settings {
     pub registry: Vec<String>,
     /// `data_dir`.
     pub data_dir: PathBuf,
+    /// `guard`.
+    #[serde(deserialize_with = "portolan_runtime::settings::duration")]
+    pub guard: Duration,
     /// `docker.*`.
     pub docker: Docker,
     /// `sidecar.*`.
@@ -138,6 +153,9 @@ pub struct Listeners {
     /// `sidecar.relay_port`.
     #[serde(deserialize_with = "port")]
     pub relay_port: u16,
+    /// `sidecar.owners_port`.
+    #[serde(deserialize_with = "port")]
+    pub owners_port: u16,
 }
 
 /// `link.*`.

@@ -39,6 +39,8 @@ pub struct Subscription {
     sets: BTreeMap<ServiceKey, Arc<Service>>,
     awaited: BTreeSet<ServiceKey>,
     complete: Option<Listing>,
+    /// Everything up to this index of the registry that is connected has been taken in, and nothing older is kept; 0: not so far.
+    applied: u64,
 }
 
 /// What a complete directory has named so far; the rest is removed when the registry is sure.
@@ -139,8 +141,14 @@ impl Subscription {
         }
     }
 
+    /// Up to which index of the connected registry the view is what that registry told.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
     /// A connection begins: what is followed is awaited anew.
     pub fn connected(&mut self) {
+        self.applied = 0;
         self.complete = None;
         self.awaited = self.followed.clone();
     }
@@ -156,7 +164,6 @@ impl Subscription {
 
     /// Takes the directory, or what changed in it.
     pub fn directory(&mut self, directory: wire::Directory) {
-        self.view.index = directory.index;
         if directory.is_complete {
             let word = self.word_of(&directory);
             self.complete = Some(Listing { word, epoch: directory.epoch, ..Listing::default() });
@@ -213,7 +220,6 @@ impl Subscription {
         let link = self.view.service(&key).and_then(|service| service.link.clone());
         let service = Arc::new(Service { key: key.clone(), index, link, endpoints: EndpointSet::Known(endpoints) });
         self.sets.insert(key.clone(), service.clone());
-        self.view.index = self.view.index.max(index);
         if self.view.service(&key).is_some() {
             self.view.insert_service(service);
         }
@@ -229,10 +235,10 @@ impl Subscription {
             || (exchange::directory_digest(services, nodes), sets) == (digest.directory, digest.sets)
     }
 
-    /// A heartbeat with an index: everything before it has arrived. Completes a full exchange: what a registry that is
+    /// A heartbeat with an index: everything up to it has arrived, and only now, as sets come one by one. Completes a full exchange: what a registry that is
     /// sure did not name is removed, and the view is current once every followed set is here.
     pub fn heartbeat(&mut self, index: u64) {
-        self.view.index = self.view.index.max(index);
+        self.view.index = index;
         if let Some(listing) = self.complete.take_if(|listing| listing.word == Word::Sure) {
             let Listing { services, nodes, epoch, .. } = listing;
             self.provenance.epoch = epoch;
@@ -246,6 +252,9 @@ impl Subscription {
             self.view.readiness = Readiness::Current;
         } else if self.complete.is_some() && self.view.readiness == Readiness::Loading {
             self.view.readiness = Readiness::Stale;
+        }
+        if self.is_registry_sure() && self.awaited.is_empty() {
+            self.applied = index;
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) fn all(programs: &Programs) -> Vec<Check> {
     wants().iter().map(|want| judge(want, &listening, is_running(want.owner))).collect()
 }
 
-fn wants() -> [Want; 5] {
+fn wants() -> [Want; 6] {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let want = |check, port, setting, owner| Want { check, address: loopback, port, setting, owner };
     [
@@ -47,6 +47,8 @@ fn wants() -> [Want; 5] {
         want("port 8502", 8502, "grpc.listen", Owner::Registry),
         want("port 8600", 8600, "dns.listen", Owner::Registry),
         want("port 8510", 8510, "sidecar.admin", Owner::Sidecar),
+        // Ours listens on the node's own addresses: what stands in its way is a listener on all of them.
+        want("port 8511", 8511, "sidecar.owners_port", Owner::Sidecar),
     ]
 }
 

@@ -345,7 +345,7 @@ pub struct Binding {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterResponse {
-    #[prost(oneof = "register_response::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "register_response::Kind", tags = "1, 2, 3, 4, 5, 6")]
     pub kind: ::core::option::Option<register_response::Kind>,
 }
 /// Nested message and enum types in `RegisterResponse`.
@@ -364,6 +364,9 @@ pub mod register_response {
         /// only to peers with the feature "probe"
         #[prost(message, tag = "5")]
         Probe(super::Probe),
+        /// only to peers with the feature "release"
+        #[prost(message, tag = "6")]
+        Released(super::Released),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -390,6 +393,30 @@ pub struct Acknowledgement {
 pub struct RefusedNode {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+}
+/// Endpoints that the node had and no follower leads to any more: what has their host ports now may be announced.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Released {
+    /// at most 1,000
+    #[prost(message, repeated, tag = "1")]
+    pub endpoints: ::prost::alloc::vec::Vec<ReleasedEndpoint>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleasedEndpoint {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub run: u64,
+    #[prost(uint32, tag = "3")]
+    pub container_port: u32,
+    #[prost(enumeration = "Protocol", tag = "4")]
+    pub protocol: i32,
+    /// Not empty: only this run of this container may have the host port. It is of the same service, so whoever still leads there
+    /// leads to the right one. Others are still followed there.
+    #[prost(string, tag = "5")]
+    pub heir_container_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub heir_run: u64,
 }
 /// Try to connect to these places, and say what you met. No byte is sent on a connection.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -422,7 +449,9 @@ pub struct ProbeResult {
 /// Says that the sender is alive. Sent every second by both ends of both calls.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
-    /// of the registry's newest view; 0 upwards
+    /// On the way down: everything up to this index of the registry's view was sent before. On the way up of Subscribe, from peers
+    /// with the feature "applied": everything up to this index is in use there, and nothing older. To those one comes down
+    /// after each update, and they answer it at once.
     #[prost(uint64, tag = "1")]
     pub index: u64,
 }
@@ -1092,4 +1121,33 @@ pub struct Snapshot {
     pub sets: ::prost::alloc::vec::Vec<ServiceSet>,
     #[prost(uint64, tag = "3")]
     pub current_at_ms: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OwnsRequest {
+    /// at most 1,000; more is no question
+    #[prost(message, repeated, tag = "1")]
+    pub ports: ::prost::alloc::vec::Vec<OwnedPort>,
+}
+/// A port of a run of a container that whoever asks was told of before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OwnedPort {
+    #[prost(string, tag = "1")]
+    pub container_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub run: u64,
+    #[prost(uint32, tag = "3")]
+    pub container_port: u32,
+    #[prost(enumeration = "Protocol", tag = "4")]
+    pub protocol: i32,
+    #[prost(uint32, tag = "5")]
+    pub host_port: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OwnsResponse {
+    /// Whether the node's sidecar has seen all of its containers; before that, nothing below is meant.
+    #[prost(bool, tag = "1")]
+    pub is_complete: bool,
+    /// in the order of the request
+    #[prost(bool, repeated, tag = "2")]
+    pub owned: ::prost::alloc::vec::Vec<bool>,
 }

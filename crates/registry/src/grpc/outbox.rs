@@ -2,9 +2,10 @@
 //!
 //! Pure. A slow subscriber costs one kept view: what happened between two calls is told as one difference.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdSet;
 use imbl::ordmap::DiffItem;
 use portolan_core::name::ServiceKey;
 use portolan_core::view::{EndpointSet, Readiness, Service, View};
@@ -20,7 +21,7 @@ const ENTRIES_MAX: usize = 2_000;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     sent: Option<View>,
-    followed: BTreeSet<ServiceKey>,
+    followed: OrdSet<ServiceKey>,
     sets: BTreeMap<ServiceKey, Arc<Service>>,
 }
 
@@ -41,6 +42,11 @@ impl Outbox {
             self.followed.remove(&key);
             self.sets.remove(&key);
         }
+    }
+
+    /// What is followed. A clone shares it.
+    pub(crate) fn followed(&self) -> &OrdSet<ServiceKey> {
+        &self.followed
     }
 
     /// Forgets what was sent: the next update is complete.

@@ -10,6 +10,7 @@ use portolan_core::name::ServiceKey;
 use portolan_proto::exchange::service_name_in;
 use portolan_proto::node_report::node_key;
 use portolan_proto::probe::{self, Probe, probe_out, result_in};
+use portolan_proto::release::{self, Released, released_out};
 use portolan_proto::wire::{self, register_request, register_response::Kind};
 use portolan_proto::{FEATURES, FieldError};
 use portolan_runtime::published::Reader;
@@ -23,6 +24,7 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::intake::{Hello, Intake, OpenError, Session, Standing};
 use crate::neighbours::switchboard::Line;
+use crate::releases::Owning;
 
 /// How long a new call may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -32,7 +34,7 @@ type Up = Streaming<wire::RegisterRequest>;
 
 /// Serves one registration until either side ends it.
 pub(super) async fn converse(joined: Joined, down: Down, mut up: Up) {
-    let Joined { intake, catalog, switchboard, clock, http_port } = joined;
+    let Joined { intake, catalog, switchboard, releases, clock, http_port } = joined;
     let (hello, can) = match timeout(HELLO_WITHIN, hello(&mut up)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(reason)) => return refuse(&down, reason).await,
@@ -53,8 +55,9 @@ pub(super) async fn converse(joined: Joined, down: Down, mut up: Up) {
     let number = session.number;
     info!(%node, session = number, "node {node} speaks, session {number}");
     let line = can.probe.then(|| switchboard.join(session.clone()));
+    let owning = can.release.then(|| releases.own(node.clone()));
     let call = Call { intake, catalog, clock, http_port, session, down };
-    call.serve(up, line).await;
+    call.serve(up, (line, owning)).await;
     info!(%node, session = number, "node {node}'s stream ended, session {number}");
     if let Err(error) = call.intake.end_session(&call.session, call.clock.now()).await {
         let error = anyhow::Error::from(error);
@@ -72,7 +75,7 @@ struct Call {
 }
 
 impl Call {
-    async fn serve(&self, mut up: Up, mut line: Option<Line>) {
+    async fn serve(&self, mut up: Up, (mut line, mut owning): (Option<Line>, Option<Owning>)) {
         let welcome = wire::Welcome {
             session: self.session.number,
             epoch: self.catalog.peek().epoch.to_string(),
@@ -86,7 +89,7 @@ impl Call {
         let mut beat = interval(HEARTBEAT_EVERY);
         let mut silent_at = Instant::now() + SILENCE_MAX;
         loop {
-            // Cancel-safe: `message`, `question` and `tick` lose nothing when another branch wins.
+            // Cancel-safe: `message`, `question`, `word` and `tick` lose nothing when another branch wins.
             let answer = tokio::select! {
                 message = up.message() => match message {
                     Ok(Some(message)) => {
@@ -111,6 +114,7 @@ impl Call {
                     }
                 },
                 probe = question(&mut line) => Some(Kind::Probe(probe_out(&probe))),
+                released = word(&mut owning) => Some(Kind::Released(released_out(&released))),
                 _ = beat.tick() => Some(Kind::Heartbeat(wire::Heartbeat { index: self.catalog.peek().view.index })),
                 () = sleep_until(silent_at) => return,
             };
@@ -153,9 +157,22 @@ async fn question(line: &mut Option<Line>) -> Probe {
     }
 }
 
+/// The next word about endpoints that this node had; never, when it cannot be told.
+async fn word(owning: &mut Option<Owning>) -> Vec<Released> {
+    let next = match owning {
+        Some(owning) => owning.next().await,
+        None => None,
+    };
+    match next {
+        Some(released) => released,
+        None => std::future::pending().await,
+    }
+}
+
 /// What a sidecar can do beside registering.
 struct Can {
     probe: bool,
+    release: bool,
 }
 
 async fn hello(up: &mut Up) -> Result<(Hello, Can), String> {
@@ -171,7 +188,8 @@ fn read_hello(hello: wire::RegisterHello) -> Result<(Hello, Can), FieldError> {
     let node = node_key(&peer.cluster, &peer.node)?;
     // A binding that cannot be read is one that was never ours to adopt.
     let bindings = hello.bindings.iter().filter_map(binding).collect();
-    let can = Can { probe: peer.features.iter().any(|feature| feature == probe::FEATURE) };
+    let has = |wanted: &str| peer.features.iter().any(|feature| feature == wanted);
+    let can = Can { probe: has(probe::FEATURE), release: has(release::FEATURE) };
     Ok((Hello { node, boot_id: peer.boot_id, bindings }, can))
 }
 

@@ -23,6 +23,7 @@ use portolan_runtime::published::Reader;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -139,6 +140,8 @@ pub(super) struct KernelPath {
     settings: LinkSettings,
     follows: Follows,
     state: Mutex<State>,
+    /// The index of the view that links lead by.
+    used: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -152,7 +155,7 @@ struct State {
 
 impl KernelPath {
     pub(super) fn new(settings: LinkSettings, follows: Follows) -> Arc<KernelPath> {
-        Arc::new(KernelPath { settings, follows, state: Mutex::default() })
+        Arc::new(KernelPath { settings, follows, state: Mutex::default(), used: watch::Sender::new(0) })
     }
 
     /// Keeps the kernel in step with the table, for ever. A service that nobody wants led so costs nothing.
@@ -161,13 +164,21 @@ impl KernelPath {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_table_alive = true;
         loop {
-            self.follow(&table.load());
+            let newest = table.load();
+            self.follow(&newest);
+            // The relay reads the table itself: now both lead by it.
+            self.used.send_if_modified(|used| std::mem::replace(used, newest.index) != newest.index);
             // Each branch only waits.
             tokio::select! {
                 is_alive = table.changed(), if is_table_alive => is_table_alive = is_alive,
                 _ = tick.tick() => {}
             }
         }
+    }
+
+    /// The index of the view that links lead by.
+    pub(super) fn used(&self) -> watch::Receiver<u64> {
+        self.used.subscribe()
     }
 
     fn follow(&self, table: &Table) {

@@ -30,6 +30,8 @@ pub(super) struct Table {
     ports: imbl::HashMap<Place, Arc<Link>>,
     /// Of the view that it was worked out from.
     pub(super) readiness: Readiness,
+    /// That view's index.
+    pub(super) index: u64,
 }
 
 /// One port of one virtual address.
@@ -62,7 +64,7 @@ struct LinkedService {
 impl Table {
     /// The table of `view`, and every place at which it may differ from this one.
     pub(super) fn next(&self, view: &View, (settings, now): (&LinkSettings, Instant)) -> (Table, Vec<Place>) {
-        let mut table = Table { readiness: view.readiness, ..self.clone() };
+        let mut table = Table { readiness: view.readiness, index: view.index, ..self.clone() };
         let (mut touched, mut changed, mut withdrawn) = (Vec::new(), Vec::new(), Vec::new());
         let mut count = 0;
         for service in view.services.values() {

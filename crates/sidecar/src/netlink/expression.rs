@@ -11,24 +11,24 @@ use super::message::Attributes;
 
 const LIST_ELEMENT: u16 = 1;
 const DATA_VALUE: u16 = 1;
-const REGISTER_ADDRESS: u32 = 8;
-const REGISTER_PORT: u32 = 9;
+pub(super) const REGISTER_ADDRESS: u32 = 8;
+pub(super) const REGISTER_PORT: u32 = 9;
+pub(super) const REGISTER_VERDICT: u32 = 0;
 const REGISTER_FOUND: u32 = 10;
-const REGISTER_VERDICT: u32 = 0;
 const BASE_NETWORK: u32 = 1;
-const BASE_TRANSPORT: u32 = 2;
+pub(super) const BASE_TRANSPORT: u32 = 2;
 /// RFC 791 section 3.1: the destination address stands 16 octets into the header.
 const DESTINATION_ADDRESS_OFFSET: u32 = 16;
 /// RFC 9293 section 3.1: the destination port stands 2 octets into the header.
-const DESTINATION_PORT_OFFSET: u32 = 2;
-const META_L4_PROTOCOL: u32 = 16;
+pub(super) const DESTINATION_PORT_OFFSET: u32 = 2;
+pub(super) const META_L4_PROTOCOL: u32 = 16;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 const CT_STATE: u32 = 0;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`: the first packet of a connection.
 const CT_STATE_NEW: u32 = 8;
-const COMPARE_EQUAL: u32 = 0;
-const COMPARE_NOT_EQUAL: u32 = 1;
+pub(super) const COMPARE_EQUAL: u32 = 0;
+pub(super) const COMPARE_NOT_EQUAL: u32 = 1;
 const VERDICT_ACCEPT: u32 = 1;
 const NAT_DESTINATION: u32 = 1;
 const FAMILY_IPV4: u32 = 2;
@@ -52,7 +52,7 @@ impl Expressions<'_, '_> {
         self.is_protocol(PROTOCOL_UDP);
     }
 
-    fn is_protocol(&mut self, protocol: u8) {
+    pub(super) fn is_protocol(&mut self, protocol: u8) {
         self.add("meta", |data| {
             data.number(1, REGISTER_ADDRESS);
             data.number(2, META_L4_PROTOCOL);
@@ -150,7 +150,7 @@ impl Expressions<'_, '_> {
         self.load(BASE_NETWORK, DESTINATION_ADDRESS_OFFSET, (REGISTER_ADDRESS, 4));
     }
 
-    fn load(&mut self, base: u32, offset: u32, (register, length): (u32, u32)) {
+    pub(super) fn load(&mut self, base: u32, offset: u32, (register, length): (u32, u32)) {
         self.add("payload", |data| {
             data.number(1, register);
             data.number(2, base);
@@ -159,7 +159,7 @@ impl Expressions<'_, '_> {
         });
     }
 
-    fn mask(&mut self, mask: &[u8; 4]) {
+    pub(super) fn mask(&mut self, mask: &[u8; 4]) {
         self.add("bitwise", |data| {
             data.number(1, REGISTER_ADDRESS);
             data.number(2, REGISTER_ADDRESS);
@@ -169,7 +169,7 @@ impl Expressions<'_, '_> {
         });
     }
 
-    fn compare(&mut self, operation: u32, with: &[u8]) {
+    pub(super) fn compare(&mut self, operation: u32, with: &[u8]) {
         self.add("cmp", |data| {
             data.number(1, REGISTER_ADDRESS);
             data.number(2, operation);
@@ -177,14 +177,14 @@ impl Expressions<'_, '_> {
         });
     }
 
-    fn immediate(&mut self, register: u32, bytes: &[u8]) {
+    pub(super) fn immediate(&mut self, register: u32, bytes: &[u8]) {
         self.add("immediate", |data| {
             data.number(1, register);
             data.nested(2, |value| value.put(DATA_VALUE, bytes));
         });
     }
 
-    fn add(&mut self, name: &str, data: impl FnOnce(&mut Attributes<'_>)) {
+    pub(super) fn add(&mut self, name: &str, data: impl FnOnce(&mut Attributes<'_>)) {
         self.0.nested(LIST_ELEMENT, |expression| {
             expression.text(1, name);
             expression.nested(2, data);

@@ -19,7 +19,7 @@ const ACTION_READ: &str = "read the nf_tables table `ip portolan`";
 /// Elements in one attribute: at most 40 octets each of at most 65,535.
 const ELEMENTS_PER_MESSAGE: usize = 1024;
 const FAMILY_IPV4: u8 = 2;
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 /// Type `ipv4_addr . inet_service`, for whoever lists it: six bits each.
 const SET_KEY_TYPE: u32 = (7 << 6) | 13;
 /// An address, and a port padded to four octets.
@@ -281,17 +281,26 @@ impl Table {
     }
 
     fn batch(&mut self, body: impl FnOnce(&mut Writer)) -> Result<(), NetlinkError> {
-        let mut writer = Writer::default();
-        let boundary = [&[0, 0], SUBSYSTEM.to_be_bytes().as_slice()].concat();
-        writer.message(kind::BATCH_BEGIN, 0, |message| message.fixed(&boundary));
-        body(&mut writer);
-        let last = writer.sequence();
-        writer.message(kind::BATCH_END, 0, |message| message.fixed(&boundary));
-        if last == 1 {
-            return Ok(());
-        }
-        self.connection.execute(&writer, last, ACTION)
+        batch(&mut self.connection, ACTION, body)
     }
+}
+
+/// Sends what `body` writes as one batch: it is taken whole or not at all.
+pub(super) fn batch(
+    connection: &mut Connection,
+    action: &'static str,
+    body: impl FnOnce(&mut Writer),
+) -> Result<(), NetlinkError> {
+    let mut writer = Writer::default();
+    let boundary = [&[0, 0], SUBSYSTEM.to_be_bytes().as_slice()].concat();
+    writer.message(kind::BATCH_BEGIN, 0, |message| message.fixed(&boundary));
+    body(&mut writer);
+    let last = writer.sequence();
+    writer.message(kind::BATCH_END, 0, |message| message.fixed(&boundary));
+    if last == 1 {
+        return Ok(());
+    }
+    connection.execute(&writer, last, action)
 }
 
 /// Writes a message about our table. Each that changes something asks to be acknowledged: the last one's word counts for
@@ -336,7 +345,7 @@ fn element(element: &[u8]) -> Option<Element> {
     Some((address, Some(u16::from_be_bytes(attribute(value, 1)?.try_into().ok()?))))
 }
 
-fn text(body: &[u8], kind: u16) -> Option<&str> {
+pub(super) fn text(body: &[u8], kind: u16) -> Option<&str> {
     let (zero, text) = attribute(body, kind)?.split_last()?;
     (*zero == 0).then(|| std::str::from_utf8(text).ok()).flatten()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use portolan_core::name::ServiceKey;
 use portolan_core::view::View;
 use portolan_proto::exchange;
@@ -24,6 +25,10 @@ const REQUESTS_QUEUED: usize = 64;
 const FOLLOWS_BATCH: usize = 256;
 /// How often this side says that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// How long after a view came into use that is told: several that come in a row are told as one.
+const TELL_AFTER: Duration = Duration::from_millis(20);
+/// How many messages that have come are applied before their view is published.
+const MESSAGES_AT_ONCE: usize = 256;
 /// How long nodes may take to report to a registry with another store, before what it lacks counts as gone: as long as a
 /// registry waits for the nodes that it knows.
 const STRANGER_PATIENCE: Duration = Duration::from_secs(10);
@@ -49,18 +54,22 @@ pub(crate) struct Subscriber {
     publisher: Publisher<View>,
     provenance: watch::Sender<Provenance>,
     asked: mpsc::Receiver<ServiceKey>,
+    /// The index of the view that is in use.
+    used: watch::Receiver<u64>,
+    /// Whether the state is not published yet.
+    is_news: bool,
 }
 
 impl Subscriber {
     /// A subscriber that begins with `state`, publishes to `publisher` and follows what is `asked`; and where the view
-    /// comes from.
+    /// comes from. Whoever uses the view says in `used` up to which index.
     pub(crate) fn new(
         state: Subscription,
         publisher: Publisher<View>,
-        asked: mpsc::Receiver<ServiceKey>,
+        (asked, used): (mpsc::Receiver<ServiceKey>, watch::Receiver<u64>),
     ) -> (Self, watch::Receiver<Provenance>) {
         let (provenance, receiver) = watch::channel(state.provenance().clone());
-        let subscriber = Subscriber { state, publisher, provenance, asked };
+        let mut subscriber = Subscriber { state, publisher, provenance, asked, used, is_news: true };
         subscriber.publish();
         (subscriber, receiver)
     }
@@ -84,9 +93,8 @@ impl Subscriber {
 
     /// The connection ended: what is known stays, as stale.
     pub(crate) fn lost(&mut self) {
-        if self.state.lost() {
-            self.publish();
-        }
+        self.is_news |= self.state.lost();
+        self.publish();
     }
 
     /// Takes follow requests while there is no connection, so that they are told to the next one. Cancel-safe.
@@ -104,21 +112,30 @@ impl Subscriber {
     ) -> SubscriptionError {
         let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
         let mut silent_at = Instant::now() + SILENCE_MAX;
-        let mut believe_at = None;
+        let (mut believe_at, mut tell_at, mut told) = (None, None, 0);
         let mut asked = Vec::new();
         loop {
-            // Cancel-safe: `recv_many`, `tick` and tonic's `message` lose nothing when another branch wins.
+            // Cancel-safe: `changed`, `recv_many`, `tick` and tonic's `message` lose nothing when another branch wins.
             let kinds = tokio::select! {
-                message = down.message() => match message {
-                    Ok(Some(message)) => {
+                message = next(&mut down) => match self.take_all(message, &mut down) {
+                    Ok(answers) => {
                         silent_at = Instant::now() + SILENCE_MAX;
-                        self.take(message)
+                        answers
                     }
-                    Ok(None) => return SubscriptionError::Ended,
-                    Err(status) => return SubscriptionError::Call(Box::new(status)),
+                    Err(error) => return error,
                 },
+                // Nobody uses views any more: this sidecar ends.
+                Ok(()) = self.used.changed() => {
+                    tell_at = tell_at.or(Some(Instant::now() + TELL_AFTER));
+                    Vec::new()
+                }
+                () = sleep_until(tell_at.unwrap_or(silent_at)), if tell_at.is_some() => {
+                    tell_at = None;
+                    let news = Some(self.applied()).filter(|applied| std::mem::replace(&mut told, *applied) != *applied);
+                    news.map(heartbeat).into_iter().collect()
+                }
                 _ = self.asked.recv_many(&mut asked, FOLLOWS_BATCH) => self.follow(std::mem::take(&mut asked)),
-                _ = beat.tick() => vec![subscribe_request::Kind::Heartbeat(wire::Heartbeat { index: self.state.view().index })],
+                _ = beat.tick() => vec![heartbeat(self.applied())],
                 () = sleep_until(believe_at.unwrap_or(silent_at)), if believe_at.is_some() => {
                     self.state.believe_stranger();
                     vec![subscribe_request::Kind::Resend(wire::Resend {})]
@@ -134,6 +151,33 @@ impl Subscriber {
                 }
             }
         }
+    }
+
+    /// Up to which index what the connected registry told is in use.
+    fn applied(&self) -> u64 {
+        self.state.applied().min(*self.used.borrow())
+    }
+
+    /// Applies a message and those that have come with it, and publishes what they make together; returns what to answer.
+    fn take_all(
+        &mut self,
+        first: Result<wire::SubscribeResponse, SubscriptionError>,
+        down: &mut tonic::Streaming<wire::SubscribeResponse>,
+    ) -> Result<Vec<subscribe_request::Kind>, SubscriptionError> {
+        let mut answers = self.take(first?);
+        let mut error = None;
+        for _ in 1..MESSAGES_AT_ONCE {
+            match next(down).now_or_never() {
+                Some(Ok(message)) => answers.extend(self.take(message)),
+                Some(Err(failed)) => error = Some(failed),
+                None => break,
+            }
+            if error.is_some() {
+                break;
+            }
+        }
+        self.publish();
+        error.map_or(Ok(answers), Err)
     }
 
     /// Applies a message; returns what to answer.
@@ -173,7 +217,7 @@ impl Subscriber {
                 return Vec::new();
             }
         }
-        self.publish();
+        self.is_news = true;
         Vec::new()
     }
 
@@ -190,15 +234,31 @@ impl Subscriber {
             kinds.push(subscribe_request::Kind::Follow(names(follow.iter())));
         }
         if !unfollow.is_empty() {
+            self.is_news = true;
             self.publish();
             kinds.push(subscribe_request::Kind::Unfollow(names(unfollow.iter())));
         }
         kinds
     }
 
-    fn publish(&self) {
-        self.publisher.publish(Arc::new(self.state.view().clone()));
+    /// Publishes the view if something changed.
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.is_news) {
+            self.publisher.publish(Arc::new(self.state.view().clone()));
+        }
     }
+}
+
+/// The next message. Cancel-safe.
+async fn next(
+    down: &mut tonic::Streaming<wire::SubscribeResponse>,
+) -> Result<wire::SubscribeResponse, SubscriptionError> {
+    let message = down.message().await.map_err(|status| SubscriptionError::Call(Box::new(status)))?;
+    message.ok_or(SubscriptionError::Ended)
+}
+
+fn heartbeat(index: u64) -> subscribe_request::Kind {
+    subscribe_request::Kind::Heartbeat(wire::Heartbeat { index })
 }
 
 fn unix_ms() -> u64 {
