@@ -89,12 +89,12 @@ impl Asking {
         self.cut.load(Ordering::SeqCst)
     }
 
-    /// Lets all clients end.
-    pub fn end(&self) {
-        self.is_over.store(true, Ordering::SeqCst);
+    /// Clients go on until what this gives is dropped, also by a panic.
+    pub fn ending(&self) -> Ending<'_> {
+        Ending(self)
     }
 
-    /// Asks until [`Asking::end`], each time over a new connection.
+    /// Asks until the [`Ending`], each time over a new connection.
     ///
     /// # Errors
     /// The first request that fails.
@@ -102,7 +102,7 @@ impl Asking {
         self.repeat(Some(PAUSE), || Connection::open(self.link)?.ask())
     }
 
-    /// Asks until [`Asking::end`], over one connection for as long as it lasts.
+    /// Asks until the [`Ending`], over one connection for as long as it lasts.
     ///
     /// # Errors
     /// The first request that fails, but for those of [`Asking::cut`].
@@ -126,6 +126,16 @@ impl Asking {
             between.into_iter().for_each(pause);
         }
         Ok(())
+    }
+}
+
+/// Lets all clients end when it is dropped.
+#[derive(Debug)]
+pub struct Ending<'a>(&'a Asking);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
     }
 }
 

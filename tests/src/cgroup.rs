@@ -55,3 +55,40 @@ fn own() -> anyhow::Result<PathBuf> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
     Ok(Path::new(mount.context("no cgroup hierarchy of version 2 is mounted")?).join(own))
 }
+
+/// A cgroup and a place for pins, so that the kernel path of a node is that node's alone.
+#[derive(Debug)]
+pub struct KernelPath {
+    /// Whose connections are led.
+    pub cgroup: Cgroup,
+    folder: PathBuf,
+}
+
+impl KernelPath {
+    /// Both, empty.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn new() -> anyhow::Result<Self> {
+        let folder = janitor::folder(&janitor::unique("bpf"), Kind::Folder)?;
+        fs::create_dir(folder.join("mount"))?;
+        Ok(KernelPath { cgroup: Cgroup::new()?, folder })
+    }
+
+    /// The setting `link.pins`.
+    pub fn pins(&self) -> PathBuf {
+        self.folder.join("mount/portolan")
+    }
+
+    /// What a sidecar is to be started with.
+    pub fn args(&self) -> [String; 2] {
+        let cgroup = format!("--link-cgroup={}", self.cgroup.path().display());
+        [cgroup, format!("--link-pins={}", self.pins().display())]
+    }
+}
+
+impl Drop for KernelPath {
+    fn drop(&mut self) {
+        janitor::remove(Kind::Folder, &self.folder.to_string_lossy());
+    }
+}

@@ -209,8 +209,16 @@ impl Follower {
     /// # Errors
     /// As there.
     pub fn start_as(name: &str, site: &Site, node: &Arc<Namespace>, docker_socket: &Path) -> anyhow::Result<Self> {
+        Self::start_with(site, node, docker_socket, &[&format!("--node={name}")])
+    }
+
+    /// As [`Follower::start`], with arguments that name the node.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(site: &Site, node: &Arc<Namespace>, docker_socket: &Path, args: &[&str]) -> anyhow::Result<Self> {
         let wire = Wire::lay(node, site.node(), REGISTRY_GRPC)?;
-        let mut sidecar = start_sidecar(node, docker_socket, &[&format!("--node={name}")])?;
+        let mut sidecar = start_sidecar(node, docker_socket, args)?;
         sidecar.listening("node-dns")?;
         Ok(Follower { sidecar, wire, node: node.clone() })
     }

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use serde_json::Value;
 
 use portolan_tests::asking::{Asking, Scale};
-use portolan_tests::cgroup::Cgroup;
+use portolan_tests::cgroup::KernelPath;
 use portolan_tests::container::{Container, EcsTask};
 use portolan_tests::dockerd::Engine;
-use portolan_tests::janitor::{self, Kind};
 use portolan_tests::lab::Lab;
 use portolan_tests::namespace::Namespace;
 use portolan_tests::programs::{self, Program};
@@ -24,35 +22,6 @@ use portolan_tests::{needs, report};
 
 const REPLACEMENTS: usize = 20;
 
-/// A cgroup and a place for pins, so that the kernel path of a node is that node's alone.
-struct Own {
-    cgroup: Cgroup,
-    folder: PathBuf,
-}
-
-impl Own {
-    fn new() -> anyhow::Result<Self> {
-        let folder = janitor::folder(&janitor::unique("bpf"), Kind::Folder)?;
-        std::fs::create_dir(folder.join("mount"))?;
-        Ok(Own { cgroup: Cgroup::new()?, folder })
-    }
-
-    fn pins(&self) -> PathBuf {
-        self.folder.join("mount/portolan")
-    }
-
-    fn args(&self) -> [String; 2] {
-        let cgroup = format!("--link-cgroup={}", self.cgroup.path().display());
-        [cgroup, format!("--link-pins={}", self.pins().display())]
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        janitor::remove(Kind::Folder, &self.folder.to_string_lossy());
-    }
-}
-
 /// The tasks run on the first node, the clients on the second. What ends first stands first.
 struct Scene {
     sidecar: Program,
@@ -60,13 +29,13 @@ struct Scene {
     site: Site,
     engine: Arc<Engine>,
     node: Arc<Namespace>,
-    own: Own,
-    _own_of_a: Own,
+    own: KernelPath,
+    _own_of_a: KernelPath,
 }
 
 impl Scene {
     fn start() -> anyhow::Result<Self> {
-        let (own, own_of_a) = (Own::new()?, Own::new()?);
+        let (own, own_of_a) = (KernelPath::new()?, KernelPath::new()?);
         let args = own_of_a.args();
         let site = Site::start_in(Lab::start()?, &args.each_ref().map(String::as_str))?;
         let node = site.lab.another_node()?;
@@ -179,6 +148,7 @@ fn replacements_of_a_led_service_are_not_noticed() -> anyhow::Result<()> {
         })?
     };
     std::thread::scope(|scope| -> anyhow::Result<()> {
+        let ending = asking.ending();
         let clients = [Asking::anew, Asking::again].map(|ask| scope.spawn(move || led(ask)));
         let replaced = (0..scale.replacements).try_for_each(|number| {
             asking.reached(scale.requests_before(number))?;
@@ -187,7 +157,7 @@ fn replacements_of_a_led_service_are_not_noticed() -> anyhow::Result<()> {
             std::mem::replace(&mut old, new).remove_after_stop()?;
             scene.is_led_to("led", 1)
         });
-        asking.end();
+        drop(ending);
         for client in clients {
             client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
         }

@@ -47,10 +47,11 @@ fn two_hundred_replacements_are_not_noticed() -> anyhow::Result<()> {
     let address = eventually(PATIENCE, || site.node().virtual_address("elasticsearch"))?;
     let asking = Asking::new(SocketAddr::from((address, 9200)), scale);
     std::thread::scope(|scope| -> anyhow::Result<()> {
+        let ending = asking.ending();
         let anew = scope.spawn(|| site.node().inside(|| asking.anew())?);
         let again = scope.spawn(|| site.node().inside(|| asking.again())?);
         let replaced = replace(&site, tasks, &clients, (scale, &asking));
-        asking.end();
+        drop(ending);
         for asked in [anew, again] {
             asked.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
         }
