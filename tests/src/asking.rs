@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::wait::{PATIENCE, eventually, pause};
+use crate::report;
+use crate::wait::{PATIENCE, eventually, now, pause};
 
 /// How long a connect, and each answer, may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +53,7 @@ pub struct Asking {
     is_over: AtomicBool,
     answers: AtomicU64,
     cut: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Asking {
@@ -63,6 +65,7 @@ impl Asking {
             is_over: AtomicBool::new(false),
             answers: AtomicU64::new(0),
             cut: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         }
     }
 
@@ -71,11 +74,12 @@ impl Asking {
         self.answers.load(Ordering::SeqCst)
     }
 
-    /// Waits for so many answers, for as long as some come.
+    /// Waits for so many answers, for as long as some come and no request fails.
     ///
     /// # Errors
-    /// When none comes for a while.
+    /// When one failed, or none comes for a while.
     pub fn reached(&self, answers: u64) -> anyhow::Result<()> {
+        ensure!(self.failures.load(Ordering::SeqCst) == 0, "a request failed");
         while self.answers() < answers {
             let before = self.answers();
             eventually(PATIENCE, || if self.answers() > before { Ok(()) } else { Err("no answer comes") })?;
@@ -121,7 +125,14 @@ impl Asking {
 
     fn repeat(&self, between: Option<Duration>, mut ask: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
         while !self.is_over.load(Ordering::SeqCst) {
-            ask().with_context(|| format!("after {} answers of {}", self.answers(), self.link))?;
+            let began = now();
+            if let Err(error) = ask() {
+                let took = began.elapsed();
+                self.failures.fetch_add(1, Ordering::SeqCst);
+                let text = format!("a request to {} that took {took:.1?}, after {} answers", self.link, self.answers());
+                report::say(&format!("{}: {text}: {error:#}", jiff::Timestamp::now()));
+                return Err(error.context(text));
+            }
             self.answers.fetch_add(1, Ordering::SeqCst);
             between.into_iter().for_each(pause);
         }

@@ -23,6 +23,12 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|first| first == "-c") {
         args = args[1..].join(" ").split_whitespace().map(str::to_owned).collect();
     }
+    // While a thread is made its maker blocks all signals, and one that a process 1 ignores kills it if its first thread blocks
+    // it: the kernel takes it for wanted then. So the first thread makes no other one but this.
+    thread::spawn(move || run(&args)).join().unwrap_or(ExitCode::from(101))
+}
+
+fn run(args: &[String]) -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["elasticsearch"] => elasticsearch(),

@@ -151,7 +151,7 @@ fn replacements_of_a_led_service_are_not_noticed() -> anyhow::Result<()> {
         let ending = asking.ending();
         let clients = [Asking::anew, Asking::again].map(|ask| scope.spawn(move || led(ask)));
         let replaced = (0..scale.replacements).try_for_each(|number| {
-            asking.reached(scale.requests_before(number))?;
+            asking.reached(scale.requests_before(number)).with_context(|| format!("before replacement {number}"))?;
             let new = scene.task("led", &EBPF)?;
             scene.is_led_to("led", 2).with_context(|| format!("replacement {number}"))?;
             std::mem::replace(&mut old, new).remove_after_stop()?;

@@ -79,7 +79,7 @@ fn replace(
     let (leave_too, leaving_too) = mpsc::sync_channel::<Container>(LEAVING_MAX);
     let stopping_too = std::thread::spawn(move || leaving_too.iter().try_for_each(|task| task.remove_after_stop()));
     for number in 0..scale.replacements {
-        asking.reached(scale.requests_before(number))?;
+        asking.reached(scale.requests_before(number)).with_context(|| format!("before replacement {number}"))?;
         let new = engine.run_elasticsearch(CLUSTER)?;
         is_usable(site, &new).with_context(|| format!("replacement {number}"))?;
         tasks.push_back(new);
