@@ -15,7 +15,7 @@ use hickory_proto::rr::RecordType;
 use libfuzzer_sys::fuzz_target;
 use portolan_core::name::Label;
 use portolan_core::view::{Readiness, View};
-use portolan_dns::gate::GateSettings;
+use portolan_dns::gate::{Beginning, Gate, GateSettings};
 use portolan_dns::metrics::Metrics;
 use portolan_dns::server::{Clients, Desk, FollowsNothing, NodeRole, Packet, Role, Server, Step};
 use portolan_dns::wire::{Decoded, Request, Transport, decode};
@@ -74,11 +74,12 @@ impl World {
             forwarder: None,
         };
         let allow = ["10.0.0.0/8", "203.0.113.0/24"].map(|network| network.parse().expect("a network"));
+        let limits = GateSettings { allow: Some(allow.to_vec()), answers_per_second: 2 };
         let server = Server {
             view,
             authority: fixture::authority(),
             role: if is_registry { Role::Registry } else { Role::Node(role) },
-            gate: fixture::gate(GateSettings { allow: Some(allow.to_vec()), answers_per_second: 2 }),
+            gate: Gate::new(limits, [7; 32], Beginning { at: Instant::now(), unix_seconds: 1_700_000_000 }),
             metrics: Metrics::new(&mut prometheus_client::registry::Registry::default()),
         };
         World { server, view: publisher, desk: Desk::new(1), start: Instant::now() }
