@@ -71,7 +71,7 @@ fn main() -> Result<()> {
     }
     let (ways, portolan) = (&ways, &portolan);
     node.inside(move || -> Result<()> {
-        portolan.cgroup.take_this_thread()?;
+        portolan.kernel_path.cgroup.take_this_thread()?;
         for way in ways {
             eventually(PATIENCE, || load::is_ready(way)).with_context(|| way.name)?;
         }

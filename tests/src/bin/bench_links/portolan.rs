@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use portolan_core::evidence::{ContainerReport, LinkPlane};
-use portolan_tests::cgroup::Cgroup;
+use portolan_tests::cgroup::KernelPath;
 use portolan_tests::http;
-use portolan_tests::janitor::{self, Kind};
 use portolan_tests::namespace::Namespace;
 use portolan_tests::programs::Program;
 use portolan_tests::site::ADMIN;
@@ -25,23 +24,21 @@ pub(crate) struct Portolan {
     sidecar: Program,
     _registry: Program,
     /// Whose connections the kernel may lead.
-    pub(crate) cgroup: Cgroup,
+    pub(crate) kernel_path: KernelPath,
 }
 
 pub(crate) fn start(node: &Arc<Namespace>, folder: &Path) -> Result<Portolan> {
     let data = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let mut registry = Program::start(node, "portolan-registry", &["--data-dir", &data("registry")])?;
     registry.listening("grpc")?;
-    let cgroup = Cgroup::new()?;
-    let pins = janitor::folder(&janitor::unique("bpf"), Kind::Folder)?.join("mount/portolan");
-    std::fs::create_dir(pins.parent().context("pins have a folder")?)?;
-    let led = [format!("--link-cgroup={}", cgroup.path().display()), format!("--link-pins={}", pins.display())];
+    let kernel_path = KernelPath::new()?;
+    let led = kernel_path.args();
     let address = node.addr().to_string();
     let args = ["--data-dir", &data("sidecar"), "--address", &address, "--docker-socket", "/nonexistent/docker.sock"];
     let args: Vec<&str> = args.into_iter().chain(led.iter().map(String::as_str)).collect();
     let mut sidecar = Program::start(node, "portolan-sidecar", &args)?;
     sidecar.listening("relay")?;
-    Ok(Portolan { sidecar, _registry: registry, cgroup })
+    Ok(Portolan { sidecar, _registry: registry, kernel_path })
 }
 
 impl Portolan {
