@@ -95,7 +95,7 @@ impl Asking {
 
     /// Clients go on until what this gives is dropped, also by a panic.
     pub fn ending(&self) -> Ending<'_> {
-        Ending(self)
+        Ending(&self.is_over)
     }
 
     /// Asks until the [`Ending`], each time over a new connection.
@@ -140,13 +140,13 @@ impl Asking {
     }
 }
 
-/// Lets all clients end when it is dropped.
+/// Lets all clients end when it is dropped, also by a panic.
 #[derive(Debug)]
-pub struct Ending<'a>(&'a Asking);
+pub struct Ending<'a>(pub &'a AtomicBool);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::SeqCst);
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

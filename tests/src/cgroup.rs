@@ -1,4 +1,5 @@
-//! A cgroup for the clients of a test: what hangs on it sees them, and nobody else of the machine.
+//! A cgroup for the clients of a test, and a place for the kernel path's pins: what hangs there sees them, and nobody else of
+//! the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};

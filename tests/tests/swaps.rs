@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use portolan_tests::asking::Ending;
 use portolan_tests::cgroup::KernelPath;
 use portolan_tests::container::{Container, EcsTask};
 use portolan_tests::lab::Lab;
@@ -119,15 +120,6 @@ fn a_link_never_leads_to_the_other_service() -> anyhow::Result<()> {
         assert!(answered[1] > 0 && (led > 0) != service.plane.is_empty(), "{led} led, {answered:?} answered");
     }
     Ok(())
-}
-
-/// Lets all clients end when it is dropped, also by a panic.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// A docker command to two containers at once.

@@ -14,9 +14,9 @@ use super::NetlinkError;
 use super::closing::Closing;
 pub use super::closing::Manner;
 use super::expression::Expressions;
-use super::message::{Attributes, Message, Writer, attribute, attributes, flag, number};
+use super::message::{Attributes, Writer, attribute, attributes, flag, number};
 use super::socket::Connection;
-use super::table::{SUBSYSTEM, Table, batch, kind, text};
+use super::table::{SUBSYSTEM, Table, batch, kind, list, text};
 
 const NAME: &str = "portolan-guard";
 pub(super) const SET: &str = "closed";
@@ -243,15 +243,9 @@ impl GuardTable {
         &mut self,
         kind: u16,
         body: impl FnOnce(&mut Attributes<'_>),
-        mut take: impl FnMut(&[u8]),
+        take: impl FnMut(&[u8]),
     ) -> Result<(), NetlinkError> {
-        let mut writer = Writer::default();
-        write(&mut writer, kind, flag::DUMP, body);
-        self.connection.dump(&writer, ACTION_READ, |message: &Message<'_>| {
-            if message.kind >> 8 == SUBSYSTEM {
-                take(message.body.get(4..).unwrap_or_default());
-            }
-        })
+        list(&mut self.connection, ACTION_READ, |writer| write(writer, kind, flag::DUMP, body), take)
     }
 }
 

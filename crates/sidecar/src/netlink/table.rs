@@ -269,20 +269,30 @@ impl Table {
         &mut self,
         kind: u16,
         body: impl FnOnce(&mut Attributes<'_>),
-        mut take: impl FnMut(&[u8]),
+        take: impl FnMut(&[u8]),
     ) -> Result<(), NetlinkError> {
-        let mut writer = Writer::default();
-        write(&mut writer, kind, flag::DUMP, body);
-        self.connection.dump(&writer, ACTION_READ, |message: &Message<'_>| {
-            if message.kind >> 8 == SUBSYSTEM {
-                take(message.body.get(4..).unwrap_or_default());
-            }
-        })
+        list(&mut self.connection, ACTION_READ, |writer| write(writer, kind, flag::DUMP, body), take)
     }
 
     fn batch(&mut self, body: impl FnOnce(&mut Writer)) -> Result<(), NetlinkError> {
         batch(&mut self.connection, ACTION, body)
     }
+}
+
+/// Reads what `request` asks for; `take` gets each found thing's attributes.
+pub(super) fn list(
+    connection: &mut Connection,
+    action: &'static str,
+    request: impl FnOnce(&mut Writer),
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), NetlinkError> {
+    let mut writer = Writer::default();
+    request(&mut writer);
+    connection.dump(&writer, action, |message: &Message<'_>| {
+        if message.kind >> 8 == SUBSYSTEM {
+            take(message.body.get(4..).unwrap_or_default());
+        }
+    })
 }
 
 /// Sends what `body` writes as one batch: it is taken whole or not at all.

@@ -3,8 +3,8 @@
 //!
 //! A registry, a sidecar and the proxies run in a namespace; the services are in another one. Proxies have one processor, clients
 //! and services the other. A client takes one way after the other, another one first in each round.
-//! Usage: bench_links [ROUNDS [IDLE [WAY,...]]]: how many rounds and idle connections, and which ways but "direct". PORTOLAN_BIN names the folder of the
-//! programs, ENVOY the program of that name. What is not installed is left out.
+//! Usage: bench_links [ROUNDS [IDLE [WAY,...]]]: how many rounds and idle connections, and which ways but "direct". PORTOLAN_BIN
+//! names the folder of the programs, ENVOY the program of that name. What is not installed is left out.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
